@@ -1,0 +1,90 @@
+//! The operators' half of the façade: hosts, keys, policy.
+
+use crate::error::Error;
+use async_trait::async_trait;
+use plimsoll_lifecycle::ports::SurveyReport;
+use plimsoll_state::{ApiKey, Host, Role};
+use plimsoll_types::{
+    HostAddress, HostId, HostName, Identity, KeyId, Labels, MeasuredLoad, PublishAddress, Resources, TenantId,
+};
+use std::sync::Arc;
+
+/// A host to add.
+#[derive(Clone, Debug)]
+pub struct NewHost {
+    /// What to call it.
+    pub name: HostName,
+    /// Where it is.
+    pub address: HostAddress,
+    /// With which key.
+    pub identity: Identity,
+    /// The fingerprint (`SHA256:…`) the operator confirmed; for `ssh://` only.
+    pub fingerprint: Option<String>,
+    /// The operator's labels.
+    pub labels: Labels,
+    /// Price in thousandths of a currency unit per hour.
+    pub price_milli_per_hour: u64,
+    /// Which address published ports listen on.
+    pub publish: PublishAddress,
+    /// The name or address in URLs, where it differs.
+    pub advertise: Option<Box<str>>,
+}
+
+/// What checking a host found, without or before adding it.
+#[derive(Clone, Debug)]
+pub struct HostCheck {
+    /// The host key in OpenSSH's one-line form and its fingerprint; none for `unix://`.
+    pub host_key: Option<(String, String)>,
+    /// What was found; `None` while the key is not confirmed.
+    pub report: Option<SurveyReport>,
+    /// What an operator should know: small limits, missing image, skew below the refusal threshold.
+    pub warnings: Vec<String>,
+}
+
+/// A host with what is known of it now.
+#[derive(Clone, Debug)]
+pub struct HostStatus {
+    /// Its record.
+    pub host: Arc<Host>,
+    /// What may be reserved on it.
+    pub line: Resources,
+    /// Its measured load, if the leader has measured it.
+    pub load: Option<MeasuredLoad>,
+}
+
+/// What operators do.
+#[async_trait]
+pub trait ClusterOperations: Send + Sync + 'static {
+    /// Looks at a host without adding it.
+    async fn check_host(&self, host: &NewHost) -> Result<HostCheck, Error>;
+
+    /// Checks and adds a host; its key is pinned if the fingerprint matches, else `host_key_unknown` or `host_key_changed`.
+    async fn add_host(&self, host: NewHost) -> Result<(HostStatus, HostCheck), Error>;
+
+    /// Every host, by name.
+    async fn hosts(&self) -> Result<Vec<HostStatus>, Error>;
+
+    /// One host by name or id.
+    async fn host(&self, name: &str) -> Result<HostStatus, Error>;
+
+    /// Cordons (with a reason) or uncordons.
+    async fn cordon(&self, host: HostId, reason: Option<&str>) -> Result<(), Error>;
+
+    /// Changes labels.
+    async fn label_host(&self, host: HostId, set: Labels, remove: Vec<Box<str>>) -> Result<(), Error>;
+
+    /// Forgets a host that holds no sandboxes.
+    async fn remove_host(&self, host: HostId) -> Result<(), Error>;
+
+    /// Makes an API key; the secret (`plm_…`) is returned once and only its hash is kept.
+    async fn create_key(&self, name: &str, role: Role, tenant: TenantId) -> Result<(Arc<ApiKey>, String), Error>;
+
+    /// Every key.
+    async fn keys(&self) -> Result<Vec<Arc<ApiKey>>, Error>;
+
+    /// Ends a key.
+    async fn revoke_key(&self, key: KeyId) -> Result<(), Error>;
+
+    /// The key a presented secret belongs to.
+    fn authenticate(&self, secret: &str) -> Option<Arc<ApiKey>>;
+}

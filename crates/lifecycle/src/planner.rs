@@ -1,0 +1,11 @@
+//! The planner: which steps bring a sandbox, or a host, from what is to what state wants. It decides and never acts.
+//!
+//! Plans are derived from state and from what was seen on the host, and from nothing else: whoever leads derives the same.
+
+mod reconcile;
+mod sandbox;
+mod step;
+
+pub use reconcile::{Before, reconcile};
+pub use sandbox::{Facts, container_plan, plan};
+pub use step::{Plan, Planned, Step};

@@ -1,0 +1,18 @@
+//! The replicated state machine: what commands exist, how each is applied, what must always hold, how state is read.
+//!
+//! Apply is total and deterministic: no clock, no randomness, no floats, no unordered maps, no I/O. Whoever proposes has
+//! decided everything beforehand; apply only checks that what was assumed still holds and answers a named [`Outcome`].
+
+pub mod apply;
+pub mod command;
+pub mod event;
+pub mod invariants;
+pub mod model;
+pub mod outcome;
+pub mod query;
+pub mod snapshot;
+
+pub use command::Command;
+pub use event::{Event, EventKind};
+pub use model::{ApiKey, Assignment, Cordon, Host, Policy, Role, Sandbox, State};
+pub use outcome::{Outcome, PlaceOutcome, Refusal};
