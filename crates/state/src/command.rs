@@ -214,6 +214,10 @@ pub struct Advance {
     pub container: Option<Box<str>>,
     /// Where its ports are reached; given with `running`.
     pub endpoints: Vec<Endpoint>,
+    /// Whether the host has nothing left of it, so that its reservation ends; only with failed, paused and terminated
+    /// (the last two always end it).
+    #[serde(default)]
+    pub release: bool,
     /// Why, for failed, lost and terminated.
     pub reason: Box<str>,
     /// When it was proposed.
@@ -229,6 +233,9 @@ pub struct Terminate {
     pub reason: Box<str>,
     /// Only if the deadline is still this one; set by expiry so that an extension made meanwhile wins.
     pub if_deadline: Option<Timestamp>,
+    /// Only if it is still in this phase; set by the queue's timeout so that an assignment made meanwhile wins.
+    #[serde(default)]
+    pub if_phase: Option<Phase>,
     /// When it was proposed.
     pub at: Timestamp,
 }

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod command;
 pub mod event;
+pub mod index;
 pub mod invariants;
 pub mod model;
 pub mod outcome;
@@ -16,3 +17,9 @@ pub use command::Command;
 pub use event::{Event, EventKind};
 pub use model::{ApiKey, Assignment, Cordon, Host, Policy, Role, Sandbox, State};
 pub use outcome::{Outcome, PlaceOutcome, Refusal};
+pub use query::{EventPage, Filter, Page};
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;

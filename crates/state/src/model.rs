@@ -1,9 +1,10 @@
 //! The replicated state itself.
 
-use crate::{command::Idempotency, event::Event};
+use crate::{command::Idempotency, event::Event, index::Index};
 use plimsoll_types::{
-    ClusterId, Desired, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId, Labels,
-    LoadLine, Millis, OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId, TenantId, Timestamp,
+    ClusterId, Desired, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId,
+    Labels, LoadLine, Millis, OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId,
+    TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -33,8 +34,13 @@ pub struct State {
     pub keys: BTreeMap<KeyId, Arc<ApiKey>>,
     /// The last events, oldest first, at most [`Policy::events_kept`].
     pub events: VecDeque<Arc<Event>>,
+    /// Index and sequence number of the last event that was dropped to keep that limit.
+    pub events_dropped: Option<(u64, u32)>,
     /// The raft index of the last command applied.
     pub applied: u64,
+    /// Derived from the rest and never written to a snapshot.
+    #[serde(skip)]
+    pub(crate) index: Index,
 }
 
 /// A host that was added.
@@ -74,6 +80,10 @@ pub struct Host {
     pub quarantine: Option<Cordon>,
     /// The sum of the reservations on it.
     pub reserved: Resources,
+    /// The load line in force when something was last reserved on it: `reserved` never exceeds this one. Totals that
+    /// shrink later, or a stricter policy, leave it as it was; the host then takes nothing new until it has room again.
+    #[serde(default)]
+    pub line: Resources,
     /// How many sandboxes hold a reservation on it.
     pub sandboxes: u32,
     /// When it was added.

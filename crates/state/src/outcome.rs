@@ -55,6 +55,8 @@ pub enum Refusal {
     SandboxUnknown,
     /// The news is of another generation.
     GenerationPast,
+    /// The sandbox's id, or the container of its generation, stands for something else already.
+    Conflict,
     /// The table of moves forbids it.
     WrongPhase(plimsoll_types::Phase),
     /// The deadline is another one now.
@@ -78,7 +80,9 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::Cluster | Self::GenerationPast | Self::DeadlineMoved | Self::KeyExists => Code::Conflict,
+            Self::Cluster | Self::GenerationPast | Self::Conflict | Self::DeadlineMoved | Self::KeyExists => {
+                Code::Conflict
+            }
             Self::HostUnknown => Code::HostNotFound,
             Self::HostChanged => Code::NoCapacity,
             Self::HostExists(_) => Code::HostExists,

@@ -67,6 +67,7 @@ codes! {
     Unauthorized = "unauthorized", 401, Denied, "The API key is missing, unknown or revoked.";
     Forbidden = "forbidden", 403, Denied, "The API key may not do this.";
     NotFound = "not_found", 404, NotFound, "There is no such route or thing.";
+    MethodNotAllowed = "method_not_allowed", 405, Usage, "The route exists, but not with this method.";
     SandboxNotFound = "sandbox_not_found", 404, NotFound, "There is no such sandbox, or it belongs to another tenant.";
     HostNotFound = "host_not_found", 404, NotFound, "There is no such host.";
     KeyNotFound = "key_not_found", 404, NotFound, "There is no such API key.";
@@ -83,6 +84,7 @@ codes! {
     PortClash = "port_clash", 409, Conflict, "A port to publish is taken on the host.";
     NameClash = "name_clash", 409, Conflict, "A container or volume that is not ours has the name.";
     Conflict = "conflict", 409, Conflict, "The thing changed meanwhile; read it again and retry.";
+    EventsGone = "events_gone", 410, Conflict, "The events asked for are no longer kept; read the present state, then stream from now.";
     NoCapacity = "no_capacity", 409, NoCapacity, "No host fits; the detail counts the reasons.";
     QueueFull = "queue_full", 429, NoCapacity, "The queue for room is full.";
     QueueTimeout = "queue_timeout", 409, NoCapacity, "No room appeared within the queue timeout.";
@@ -104,6 +106,7 @@ codes! {
     NoQuorum = "no_quorum", 503, Unavailable, "No leader is known or a majority of nodes is gone; retry.";
     JoinDenied = "join_denied", 403, Denied, "The join token is wrong or expired.";
     StorageCorrupt = "storage_corrupt", 500, Failed, "The data folder is damaged, foreign or behind what the node promised.";
+    Unsupported = "unsupported", 501, Failed, "This release cannot do it yet.";
     Timeout = "timeout", 504, Unavailable, "It did not finish in time; it may still finish.";
     Internal = "internal", 500, Failed, "A defect of Plimsoll's; the log has more under the request id.";
 }

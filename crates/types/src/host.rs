@@ -1,6 +1,7 @@
 //! What is known of a host: how to reach it, what it is, how it is, and how much may be loaded on it.
 
 use crate::{
+    load::Pressure,
     resources::Resources,
     units::{Bytes, MilliCpu},
 };
@@ -53,7 +54,11 @@ impl FromStr for HostAddress {
         }
         if let Some(path) = text.strip_prefix("unix://") {
             let absolute = path.starts_with('/') && path.len() > 1;
-            return if absolute { Ok(Self::Unix { path: path.into() }) } else { Err(invalid("the socket's path must be absolute")) };
+            return if absolute {
+                Ok(Self::Unix { path: path.into() })
+            } else {
+                Err(invalid("the socket's path must be absolute"))
+            };
         }
         let rest = text.strip_prefix("ssh://").ok_or_else(|| invalid("the scheme is neither ssh nor unix"))?;
         let (user, place) = rest.split_once('@').ok_or_else(|| invalid("the user is missing"))?;
@@ -67,7 +72,9 @@ impl FromStr for HostAddress {
         };
         let port = match port {
             None => 22,
-            Some(digits) => digits.parse().ok().filter(|p| *p != 0).ok_or_else(|| invalid("the port is not 1 to 65535"))?,
+            Some(digits) => {
+                digits.parse().ok().filter(|p| *p != 0).ok_or_else(|| invalid("the port is not 1 to 65535"))?
+            }
         };
         let host_ok = !addr.is_empty() && addr.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:".contains(&b));
         let user_ok = !user.is_empty() && user.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
@@ -181,15 +188,31 @@ pub struct LoadLine {
     pub memory_reserve: Bytes,
     /// Disk that is never reserved: images and logs live in it.
     pub disk_reserve: Bytes,
+    /// Past this pressure nothing more is placed on a host, whatever is reserved; 10,000 (100 %) never triggers.
+    #[serde(default = "LoadLine::default_pressure")]
+    pub pressure_max: Pressure,
 }
 
 impl Default for LoadLine {
     fn default() -> Self {
-        Self { cpu_overcommit_permille: 1000, memory_reserve: Bytes::gib(1), disk_reserve: Bytes::gib(2) }
+        Self {
+            cpu_overcommit_permille: 1000,
+            memory_reserve: Bytes::gib(1),
+            disk_reserve: Bytes::gib(2),
+            pressure_max: Self::default_pressure(),
+        }
     }
 }
 
 impl LoadLine {
+    /// CPU never refuses a host: builds on a full one wait for CPUs all the time, its use already counts in the score, and it can
+    /// be shared out thinner where memory cannot. A healthy host hardly waits for memory: at 20 % it thrashes, and one more sandbox
+    /// would make it worse. An image pull alone keeps a small disk busy at 40 to 60 %: only what lies well above is overload.
+    #[must_use]
+    pub const fn default_pressure() -> Pressure {
+        Pressure { cpu_centipercent: 10_000, memory_centipercent: 2_000, io_centipercent: 9_500 }
+    }
+
     /// What may be reserved on a host with these totals.
     #[must_use]
     pub fn of(&self, totals: Resources) -> Resources {
@@ -220,8 +243,21 @@ mod tests {
             assert_eq!(printed.parse(), Ok(address));
         }
         for bad in [
-            "", "http://x", "ssh://host", "ssh://@h", "ssh://u@", "ssh://u@h:0", "ssh://u@h:x", "ssh://-o@h", "ssh://u@-h",
-            "ssh://u@::1", "ssh://u@[::1", "ssh://u@[host]", "unix://relative", "ssh://u@h h", "ssh://u@[::1]x",
+            "",
+            "http://x",
+            "ssh://host",
+            "ssh://@h",
+            "ssh://u@",
+            "ssh://u@h:0",
+            "ssh://u@h:x",
+            "ssh://-o@h",
+            "ssh://u@-h",
+            "ssh://u@::1",
+            "ssh://u@[::1",
+            "ssh://u@[host]",
+            "unix://relative",
+            "ssh://u@h h",
+            "ssh://u@[::1]x",
         ] {
             assert!(bad.parse::<HostAddress>().is_err(), "{bad:?}");
         }
@@ -232,6 +268,10 @@ mod tests {
         let totals = Resources { cpu: MilliCpu(4000), memory: Bytes::mib(7745), disk: Bytes::gib(160) };
         let line = LoadLine::default().of(totals);
         assert_eq!(line, Resources { cpu: MilliCpu(4000), memory: Bytes::mib(6721), disk: Bytes::gib(158) });
-        assert_eq!(LoadLine::default().of(Resources::ZERO), Resources::ZERO, "a tiny host has no room, not a wrapped one");
+        assert_eq!(
+            LoadLine::default().of(Resources::ZERO),
+            Resources::ZERO,
+            "a tiny host has no room, not a wrapped one"
+        );
     }
 }

@@ -124,7 +124,7 @@ mod tests {
         let text = id.to_string();
         assert!(text.starts_with("sb-") && text.len() == 29, "{text}");
         assert_eq!(text.parse(), Ok(id));
-        assert_eq!(text.to_uppercase().parse::<SandboxId>().is_err(), true, "the prefix is lower case");
+        assert!(text.to_uppercase().parse::<SandboxId>().is_err(), "the prefix is lower case");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod units;
 pub use code::Code;
 pub use host::{Health, HostAddress, HostFacts, Identity, LoadLine, PublishAddress};
 pub use ids::{ClusterId, HostId, KeyId, NodeId, OperationId, SandboxId};
-pub use load::MeasuredLoad;
+pub use load::{MeasuredLoad, Pressure};
 pub use names::{HostName, ImageRef, InvalidName, Label, Labels, SessionId, TenantId};
 pub use phase::{Desired, Phase};
 pub use resources::Resources;

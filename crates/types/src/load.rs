@@ -23,7 +23,7 @@ pub struct MeasuredLoad {
 }
 
 /// Pressure-stall information: the share of time in which some task waited for the resource.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pressure {
     /// For CPU, in hundredths of a percent.
     pub cpu_centipercent: u16,

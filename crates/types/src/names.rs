@@ -157,7 +157,11 @@ impl Label {
     /// The first label that breaks a rule, or that there are too many.
     pub fn check_all(labels: &Labels) -> Result<(), InvalidName> {
         if labels.len() > Self::MAX_COUNT {
-            return Err(InvalidName { kind: "label set", text: labels.len().to_string(), rule: "use at most 64 labels" });
+            return Err(InvalidName {
+                kind: "label set",
+                text: labels.len().to_string(),
+                rule: "use at most 64 labels",
+            });
         }
         labels.iter().try_for_each(|(key, value)| Self::check(key, value))
     }

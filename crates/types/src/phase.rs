@@ -53,8 +53,8 @@ use Phase::{
 /// `Assigned` or out of `Restoring` and `Migrating` come with the next generation.
 pub const MOVES: &[(Phase, &[Phase])] = &[
     (Pending, &[Assigned, Failed, Terminating, Terminated]),
-    (Assigned, &[Starting, Failed, Lost, Terminating, Terminated]),
-    (Starting, &[Running, Failed, Lost, Terminating]),
+    (Assigned, &[Assigned, Starting, Failed, Lost, Terminating, Terminated]),
+    (Starting, &[Assigned, Running, Failed, Lost, Terminating]),
     (Running, &[Pausing, Migrating, Failed, Lost, Terminating]),
     (Pausing, &[Paused, Running, Failed, Lost, Terminating]),
     (Paused, &[Assigned, Terminating, Terminated]),
@@ -69,7 +69,18 @@ pub const MOVES: &[(Phase, &[Phase])] = &[
 impl Phase {
     /// Every phase, in the order of a sandbox's life.
     pub const ALL: [Self; 12] = [
-        Pending, Assigned, Starting, Running, Pausing, Paused, Migrating, Lost, Restoring, Failed, Terminating, Terminated,
+        Pending,
+        Assigned,
+        Starting,
+        Running,
+        Pausing,
+        Paused,
+        Migrating,
+        Lost,
+        Restoring,
+        Failed,
+        Terminating,
+        Terminated,
     ];
 
     /// Whether [`MOVES`] lists the move.
@@ -112,13 +123,18 @@ impl fmt::Display for Phase {
 
 /// Text that names no phase.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a phase; phases are pending, assigned, starting, running, pausing, paused, migrating, lost, restoring, failed, terminating, terminated")]
+#[error(
+    "{0:?} is not a phase; phases are pending, assigned, starting, running, pausing, paused, migrating, lost, restoring, failed, terminating, terminated"
+)]
 pub struct UnknownPhase(String);
 
 impl FromStr for Phase {
     type Err = UnknownPhase;
     fn from_str(text: &str) -> Result<Self, UnknownPhase> {
-        Self::ALL.into_iter().find(|phase| phase.as_str() == text).ok_or_else(|| UnknownPhase(text.chars().take(64).collect()))
+        Self::ALL
+            .into_iter()
+            .find(|phase| phase.as_str() == text)
+            .ok_or_else(|| UnknownPhase(text.chars().take(64).collect()))
     }
 }
 

@@ -154,7 +154,10 @@ pub struct InvalidAmount {
 impl FromStr for MilliCpu {
     type Err = InvalidAmount;
     fn from_str(text: &str) -> Result<Self, InvalidAmount> {
-        let invalid = || InvalidAmount { text: text.chars().take(64).collect(), expected: "a number of CPUs such as 2, 0.5 or 500m" };
+        let invalid = || InvalidAmount {
+            text: text.chars().take(64).collect(),
+            expected: "a number of CPUs such as 2, 0.5 or 500m",
+        };
         if let Some(milli) = text.strip_suffix('m') {
             return milli.parse().map(Self).map_err(|_| invalid());
         }
@@ -166,7 +169,8 @@ impl FromStr for MilliCpu {
 impl FromStr for Bytes {
     type Err = InvalidAmount;
     fn from_str(text: &str) -> Result<Self, InvalidAmount> {
-        let invalid = || InvalidAmount { text: text.chars().take(64).collect(), expected: "a size such as 512M, 3G or 1.5GiB" };
+        let invalid =
+            || InvalidAmount { text: text.chars().take(64).collect(), expected: "a size such as 512M, 3G or 1.5GiB" };
         let trimmed = text.trim();
         let end = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(end);

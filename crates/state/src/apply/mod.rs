@@ -1,13 +1,59 @@
-//! How each command changes state: one file a command group, each a total function.
+//! How each command changes state: one file a group of commands, each command a total function. Nothing here reads a
+//! clock, draws a number or fails: what no longer holds is answered with a [`Refusal`].
 
-use crate::{Command, Outcome, State};
+mod advance;
+mod assign;
+mod cluster;
+mod deadline;
+mod entry;
+mod fit;
+mod forget;
+mod host_care;
+mod hosts;
+mod keys;
+mod place;
+mod records;
+mod terminate;
+
+pub use cluster::EVENTS_LIMIT;
+pub use forget::FORGET_AT_ONCE;
+pub use hosts::HOSTS_LIMIT;
+pub use keys::KEYS_LIMIT;
+pub use place::{IDEMPOTENCY_LIMIT, SANDBOXES_LIMIT};
+
+use crate::{Command, Outcome, Refusal, State};
+use entry::Entry;
 
 impl State {
     /// Applies one command at a raft index. Total and deterministic: the same state and command give the same new state
-    /// and outcome on every node.
+    /// and outcome on every node. Until the cluster has its identity, every command but the one that gives it is refused.
     pub fn apply(&mut self, index: u64, command: &Command) -> Outcome {
-        let _ = command;
         self.applied = index;
-        Outcome::Done
+        if self.cluster.is_none() && !matches!(command, Command::InitCluster(_)) {
+            return Outcome::Refused(Refusal::Cluster);
+        }
+        let entry = &mut Entry::new(index);
+        let outcome = match command {
+            Command::InitCluster(init) => cluster::initialise(self, entry, init),
+            Command::SetPolicy(set) => cluster::set_policy(self, entry, set),
+            Command::AddHost(add) => hosts::add(self, entry, add),
+            Command::ReportHost(report) => hosts::note(self, entry, report),
+            Command::RemoveHost(remove) => hosts::remove(self, entry, remove),
+            Command::CordonHost(cordon) => host_care::cordon(self, entry, cordon),
+            Command::LabelHost(label) => host_care::label(self, entry, label),
+            Command::QuarantineHost(quarantine) => host_care::quarantine(self, entry, quarantine),
+            Command::Place(items) => Ok(Outcome::Placed(items.iter().map(|i| place::one(self, entry, i)).collect())),
+            Command::Assign(items) => Ok(Outcome::Each(items.iter().map(|i| assign::one(self, entry, i)).collect())),
+            Command::Advance(items) => Ok(Outcome::Each(items.iter().map(|i| advance::one(self, entry, i)).collect())),
+            Command::Terminate(items) => {
+                Ok(Outcome::Each(items.iter().map(|i| terminate::one(self, entry, i)).collect()))
+            }
+            Command::SetDeadline(set) => deadline::set(self, entry, set),
+            Command::Forget(ids) => Ok(forget::sandboxes(self, ids)),
+            Command::ForgetIdempotency(forget) => Ok(forget::idempotency(self, forget)),
+            Command::CreateKey(key) => keys::create(self, entry, key),
+            Command::RevokeKey(revoke) => keys::revoke(self, entry, revoke),
+        };
+        outcome.unwrap_or_else(Outcome::Refused)
     }
 }

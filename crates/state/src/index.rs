@@ -1,0 +1,166 @@
+//! Indexes derived from the state, so that no command and no loop has to scan it. They hold nothing that the records do
+//! not say: a snapshot leaves them out, reading one rebuilds them, and an invariant compares them with rebuilt ones.
+
+use crate::model::{Host, Sandbox, State};
+use plimsoll_types::{Desired, HostAddress, HostId, HostName, KeyId, Phase, SandboxId, TenantId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Every derived index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    /// Sandboxes in each phase. Ids are time-ordered, so the pending ones stand in the order of their arrival.
+    pub(crate) by_phase: BTreeMap<Phase, BTreeSet<SandboxId>>,
+    /// Sandboxes that hold a reservation on each host.
+    pub(crate) by_host: BTreeMap<HostId, BTreeSet<SandboxId>>,
+    /// How many sandboxes there are by host and phase.
+    pub(crate) counts: BTreeMap<(Option<HostId>, Phase), u64>,
+    /// Deadlines of sandboxes that should be running.
+    pub(crate) deadlines: BTreeSet<(Timestamp, SandboxId)>,
+    /// Until when pending sandboxes may wait.
+    pub(crate) queue: BTreeSet<(Timestamp, SandboxId)>,
+    /// When sandboxes whose record is still kept were terminated.
+    pub(crate) terminated: BTreeSet<(Timestamp, SandboxId)>,
+    /// Idempotency keys by age.
+    pub(crate) remembered: BTreeSet<(Timestamp, TenantId, Box<str>)>,
+    /// Hosts by name.
+    pub(crate) host_names: BTreeMap<HostName, HostId>,
+    /// Hosts by address.
+    pub(crate) host_addresses: BTreeMap<HostAddress, HostId>,
+    /// Hosts by machine id, where one is known.
+    pub(crate) machines: BTreeMap<String, HostId>,
+    /// API keys by the hash of their secret.
+    pub(crate) key_hashes: BTreeMap<[u8; 32], KeyId>,
+}
+
+/// What of a sandbox is indexed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Facets {
+    pub(crate) phase: Phase,
+    pub(crate) host: Option<HostId>,
+    deadline: Option<Timestamp>,
+    queue: Option<Timestamp>,
+    terminated: Option<Timestamp>,
+}
+
+impl Facets {
+    pub(crate) fn of(sandbox: &Sandbox) -> Self {
+        Self {
+            phase: sandbox.phase,
+            host: sandbox.assignment.map(|assignment| assignment.host),
+            deadline: sandbox.deadline.filter(|_| sandbox.desired == Desired::Running),
+            queue: sandbox.queue_until.filter(|_| sandbox.phase == Phase::Pending),
+            terminated: (sandbox.phase == Phase::Terminated).then_some(sandbox.phase_since),
+        }
+    }
+}
+
+impl Index {
+    /// The indexes of this state, made afresh.
+    #[must_use]
+    pub fn rebuild(state: &State) -> Self {
+        let mut index = Self::default();
+        for (id, sandbox) in &state.sandboxes {
+            index.refile(*id, None, Some(Facets::of(sandbox)));
+        }
+        for host in state.hosts.values() {
+            index.add_host(host);
+        }
+        for ((tenant, key), remembered) in &state.idempotency {
+            index.remembered.insert((remembered.at, tenant.clone(), key.clone()));
+        }
+        for (id, key) in &state.keys {
+            index.key_hashes.insert(key.hash, *id);
+        }
+        index
+    }
+
+    /// Moves a sandbox from where its old facets had it to where its new ones belong.
+    pub(crate) fn refile(&mut self, id: SandboxId, old: Option<Facets>, new: Option<Facets>) {
+        if old == new {
+            return;
+        }
+        let of = |facets: Option<Facets>, read: fn(Facets) -> Option<Timestamp>| facets.and_then(read);
+        move_time(&mut self.deadlines, id, of(old, |f| f.deadline), of(new, |f| f.deadline));
+        move_time(&mut self.queue, id, of(old, |f| f.queue), of(new, |f| f.queue));
+        move_time(&mut self.terminated, id, of(old, |f| f.terminated), of(new, |f| f.terminated));
+        move_member(&mut self.by_phase, id, old.map(|f| f.phase), new.map(|f| f.phase));
+        move_member(&mut self.by_host, id, old.and_then(|f| f.host), new.and_then(|f| f.host));
+        let cell = |facets: Facets| (facets.host, facets.phase);
+        let (from, to) = (old.map(cell), new.map(cell));
+        if from == to {
+            return;
+        }
+        if let Some(from) = from
+            && let Some(count) = self.counts.get_mut(&from)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&from);
+            }
+        }
+        if let Some(to) = to {
+            *self.counts.entry(to).or_default() += 1;
+        }
+    }
+
+    /// Enters a host's unique properties.
+    pub(crate) fn add_host(&mut self, host: &Host) {
+        self.host_names.insert(host.name.clone(), host.id);
+        self.host_addresses.insert(host.address.clone(), host.id);
+        if !host.facts.machine_id.is_empty() {
+            self.machines.insert(host.facts.machine_id.clone(), host.id);
+        }
+    }
+
+    /// Takes a host's unique properties out.
+    pub(crate) fn remove_host(&mut self, host: &Host) {
+        self.host_names.remove(&host.name);
+        self.host_addresses.remove(&host.address);
+        self.machines.remove(&host.facts.machine_id);
+    }
+
+    /// How many sandboxes wait for room.
+    pub(crate) fn pending(&self) -> usize {
+        self.by_phase.get(&Phase::Pending).map_or(0, BTreeSet::len)
+    }
+}
+
+fn move_time(
+    set: &mut BTreeSet<(Timestamp, SandboxId)>,
+    id: SandboxId,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+) {
+    if from == to {
+        return;
+    }
+    if let Some(from) = from {
+        set.remove(&(from, id));
+    }
+    if let Some(to) = to {
+        set.insert((to, id));
+    }
+}
+
+/// Empty sets go, so that an index kept in step equals a rebuilt one.
+fn move_member<K: Ord + Copy>(
+    sets: &mut BTreeMap<K, BTreeSet<SandboxId>>,
+    id: SandboxId,
+    from: Option<K>,
+    to: Option<K>,
+) {
+    if from == to {
+        return;
+    }
+    if let Some(from) = from
+        && let Some(set) = sets.get_mut(&from)
+    {
+        set.remove(&id);
+        if set.is_empty() {
+            sets.remove(&from);
+        }
+    }
+    if let Some(to) = to {
+        sets.entry(to).or_default().insert(id);
+    }
+}
