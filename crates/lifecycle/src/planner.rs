@@ -6,6 +6,6 @@ mod reconcile;
 mod sandbox;
 mod step;
 
-pub use reconcile::{Before, reconcile};
+pub use reconcile::{Before, Listed, reconcile};
 pub use sandbox::{Facts, container_plan, plan};
 pub use step::{Plan, Planned, Step};

@@ -1,10 +1,22 @@
 //! One host's plan: what was listed there, compared with what state says stands there.
 
 use super::step::{Plan, Step};
-use crate::ports::{ContainerSeen, ContainerState};
+use crate::{
+    naming,
+    ports::{ContainerSeen, ContainerState, Mount},
+};
 use plimsoll_state::{Sandbox, State};
 use plimsoll_types::{Generation, HostId, Phase, SandboxId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was found on a host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listed<'a> {
+    /// The cluster's containers, stopped ones included.
+    pub containers: &'a [ContainerSeen],
+    /// The cluster's workspaces.
+    pub workspaces: &'a [Mount],
+}
 
 /// Sandboxes that ran on the host already **before** its containers were listed, each with its generation: only of these
 /// does a missing container mean anything.
@@ -13,22 +25,36 @@ pub type Before = BTreeMap<SandboxId, Generation>;
 /// What to remove from a host and which sandboxes died there.
 ///
 /// `state` must be read, behind a barrier, **after** `listed` was: every container is made after its intent is committed, so a
-/// container whose sandbox is still unknown then has no owner and never will.
+/// container or workspace whose sandbox is still unknown then has no owner and never will.
 #[must_use]
-pub fn reconcile(state: &State, host: HostId, before: &Before, listed: &[ContainerSeen]) -> Plan {
+pub fn reconcile(state: &State, host: HostId, before: &Before, listed: Listed<'_>) -> Plan {
     let mut plan = Plan::default();
-    let mut sorted: Vec<_> = listed.iter().collect();
+    let mut sorted: Vec<_> = listed.containers.iter().collect();
     sorted.sort_by(|a, b| (a.sandbox, a.generation, &a.id).cmp(&(b.sandbox, b.generation, &b.id)));
+    // A create makes the workspace before the container, so a workspace may stand there without one.
+    let mut kept: BTreeSet<String> = state.on_host(host).map(|sandbox| of(state, sandbox).volume).collect();
     for seen in sorted {
         // A container of ours without a readable sandbox label was made by a release that this one does not understand.
-        let Some(id) = seen.sandbox.filter(|_| state.cluster.is_some() && seen.cluster == state.cluster) else { continue };
-        if let Some(why) = orphaned(state.sandboxes.get(&id).map(AsRef::as_ref), id, host, seen) {
-            plan.push(Step::RemoveContainer(seen.id.clone()), why);
+        let Some(id) = seen.sandbox.filter(|_| state.cluster.is_some() && seen.cluster == state.cluster) else {
+            continue;
+        };
+        let sandbox = state.sandboxes.get(&id).map(AsRef::as_ref);
+        match orphaned(sandbox, id, host, seen) {
+            Some(why) => plan.push(Step::RemoveContainer(seen.id.clone()), why),
+            // A fenced one keeps its workspace as long as it is kept itself.
+            None => kept.extend(sandbox.map(|sandbox| of(state, sandbox).volume)),
         }
     }
+    let mut left: Vec<_> = listed.workspaces.iter().filter(|mount| !kept.contains(&mount.volume)).collect();
+    left.sort_by(|a, b| a.volume.cmp(&b.volume));
+    for mount in left {
+        plan.push(Step::RemoveWorkspace(mount.clone()), format!("no sandbox on {host} has it"));
+    }
     for (id, generation) in before {
-        let Some(sandbox) = state.sandboxes.get(id).filter(|sandbox| runs_here(sandbox, host, *generation)) else { continue };
-        let container = listed.iter().find(|seen| Some(seen.id.as_str()) == sandbox.container.as_deref());
+        let Some(sandbox) = state.sandboxes.get(id).filter(|sandbox| runs_here(sandbox, host, *generation)) else {
+            continue;
+        };
+        let container = listed.containers.iter().find(|seen| Some(seen.id.as_str()) == sandbox.container.as_deref());
         let reason = match container.map(|seen| seen.state) {
             Some(ContainerState::Running | ContainerState::Paused | ContainerState::Created) => continue,
             Some(ContainerState::Exited(code)) => format!("its main process ended with exit code {code}"),
@@ -38,6 +64,10 @@ pub fn reconcile(state: &State, host: HostId, before: &Before, listed: &[Contain
         plan.push(Step::Fail(*id, *generation, reason), format!("it should run on {host}"));
     }
     plan
+}
+
+fn of(state: &State, sandbox: &Sandbox) -> Mount {
+    naming::workspace(&state.policy, &sandbox.tenant, &sandbox.session)
 }
 
 /// Why a container has no owner, if it has none.

@@ -84,14 +84,14 @@ fn create(facts: Facts<'_>, host: &Host) -> Plan {
     let container = container_plan(facts.cluster, facts.policy, sandbox, host);
     let name = container.name.clone();
     if sandbox.phase == Phase::Assigned {
-        plan.push(
-            Step::Commit(Phase::Starting, String::new()),
-            format!("{} is about to be told", host.name),
-        );
+        plan.push(Step::Commit(Phase::Starting, String::new()), format!("{} is about to be told", host.name));
     }
     let ours = facts.seen.iter().find(|seen| is_current(seen, facts));
     if ours.is_none() {
-        plan.push(Step::EnsureImage(sandbox.spec.image.clone()), format!("the sandbox starts from it on {}", host.name));
+        plan.push(
+            Step::EnsureImage(sandbox.spec.image.clone()),
+            format!("the sandbox starts from it on {}", host.name),
+        );
     }
     // Also where one was seen: creating finds it and answers with the id that the following steps use.
     let why = match ours {
@@ -101,9 +101,8 @@ fn create(facts: Facts<'_>, host: &Host) -> Plan {
     plan.push(Step::CreateContainer(Box::new(container)), why);
     let why = match ours.map(|seen| seen.state) {
         Some(ContainerState::Running) => "to read its ports",
-        Some(ContainerState::Created | ContainerState::Paused | ContainerState::Exited(_) | ContainerState::Dead) | None => {
-            "it does not run yet"
-        }
+        Some(ContainerState::Created | ContainerState::Paused | ContainerState::Exited(_) | ContainerState::Dead)
+        | None => "it does not run yet",
     };
     plan.push(Step::StartContainer(name.clone()), why);
     if sandbox.spec.sealed_env.is_some() {
@@ -120,7 +119,10 @@ fn terminate(facts: Facts<'_>) -> Plan {
     if let Some(host) = facts.host {
         // What carries another sandbox's label stays, whatever its name: the next sandbox of the session may have it by now.
         for seen in facts.seen.iter().filter(|seen| is_ours(seen, facts)) {
-            plan.push(Step::RemoveContainer(seen.id.clone()), format!("{} is wanted gone from {}", sandbox.id, host.name));
+            plan.push(
+                Step::RemoveContainer(seen.id.clone()),
+                format!("{} is wanted gone from {}", sandbox.id, host.name),
+            );
         }
         let workspace = naming::workspace(facts.policy, &sandbox.tenant, &sandbox.session);
         plan.push(Step::RemoveWorkspace(workspace), "it goes with its sandbox");

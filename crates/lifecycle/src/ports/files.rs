@@ -59,13 +59,25 @@ pub trait Files: Send + Sync {
     ///
     /// # Errors
     /// `file_error` with what the sandbox said.
-    async fn write(&self, container: &str, path: &str, options: WriteOptions, body: ByteStream) -> Result<(), HostError>;
+    async fn write(
+        &self,
+        container: &str,
+        path: &str,
+        options: WriteOptions,
+        body: ByteStream,
+    ) -> Result<(), HostError>;
 
     /// The entries of a folder, sorted by path; all below it if `recursive`. At most `limit`, then an error says so.
     ///
     /// # Errors
     /// `file_not_found` or `file_error`.
-    async fn list(&self, container: &str, path: &str, recursive: bool, limit: usize) -> Result<Vec<FileEntry>, HostError>;
+    async fn list(
+        &self,
+        container: &str,
+        path: &str,
+        recursive: bool,
+        limit: usize,
+    ) -> Result<Vec<FileEntry>, HostError>;
 
     /// What stands at a path; a symbolic link is not followed.
     ///

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
 use plimsoll_types::{
-    Bytes as ByteCount, ClusterId, Code, Generation, HostAddress, HostFacts, Identity, ImageRef, MeasuredLoad, MilliCpu,
-    OperationId, Runtime, SandboxId, Timestamp,
+    Bytes as ByteCount, ClusterId, Code, Generation, HostAddress, HostFacts, Identity, ImageRef, MeasuredLoad,
+    MilliCpu, OperationId, Runtime, SandboxId, Timestamp,
 };
 use std::{collections::BTreeMap, net::IpAddr, pin::Pin, sync::Arc};
 
@@ -230,6 +230,9 @@ pub trait HostDriver: Send + Sync + 'static {
 
     /// Every container whose labels name this cluster, stopped ones included.
     async fn list_containers(&self, cluster: ClusterId) -> Result<Vec<ContainerSeen>, HostError>;
+
+    /// Every workspace whose volume's labels name this cluster, whether a container has it or not.
+    async fn list_workspaces(&self, cluster: ClusterId) -> Result<Vec<Mount>, HostError>;
 
     /// Removes a container, running or not; missing is success.
     async fn remove_container(&self, container: &str) -> Result<(), HostError>;
