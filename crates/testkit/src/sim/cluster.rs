@@ -5,20 +5,19 @@
 
 use super::{
     ledger::SimLedger,
-    lifeline::Lifeline,
     lock,
-    replica::{Agreement, Entry, Replica},
+    quorum::{Fate, Inner, Member},
+    replica::{Agreement, Replica},
 };
-use plimsoll_lifecycle::ports::{Applied, LeaderHandler, LeaderView, LedgerError};
+use plimsoll_lifecycle::ports::{Applied, LeaderView, LedgerError};
 use plimsoll_state::{Command, State};
 use plimsoll_types::NodeId;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{sync::watch, time};
+use tokio::time;
 
 /// How long a call waits for a leader or for its own node to catch up before it answers `NoQuorum`.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,55 +52,6 @@ pub(super) struct Shared {
     inner: Mutex<Inner>,
 }
 
-pub(super) struct Inner {
-    rng: StdRng,
-    log: Vec<Entry>,
-    agreement: Agreement,
-    term: u64,
-    leader: Option<NodeId>,
-    elections: bool,
-    pub(super) members: BTreeMap<NodeId, Member>,
-    faults: LedgerFaults,
-    violations: Vec<String>,
-}
-
-pub(super) struct Member {
-    replica: Replica,
-    isolated: bool,
-    lag: Duration,
-    pub(super) life: Lifeline,
-    pub(super) handler: Option<Arc<dyn LeaderHandler>>,
-    pub(super) applied: watch::Sender<u64>,
-    pub(super) view: watch::Sender<LeaderView>,
-}
-
-/// What is to become of a proposal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Answered,
-    Lost,
-    AnswerLost,
-    Late(Duration),
-}
-
-impl Member {
-    fn new() -> Self {
-        Self {
-            replica: Replica::default(),
-            isolated: false,
-            lag: Duration::ZERO,
-            life: Lifeline::default(),
-            handler: None,
-            applied: watch::Sender::new(0),
-            view: watch::Sender::new(LeaderView::default()),
-        }
-    }
-
-    fn connected(&self) -> bool {
-        self.life.is_alive() && !self.isolated
-    }
-}
-
 impl SimCluster {
     /// So many nodes, of which the first leads. All chance comes from the seed.
     #[must_use]
@@ -109,6 +59,7 @@ impl SimCluster {
         let inner = Inner {
             rng: StdRng::seed_from_u64(seed),
             log: Vec::new(),
+            witness: Replica::default(),
             agreement: Agreement::default(),
             term: 0,
             leader: None,
@@ -136,7 +87,13 @@ impl SimCluster {
     pub fn ledger(&self, node: NodeId) -> Arc<SimLedger> {
         let inner = lock(&self.shared.inner);
         let member = inner.members.get(&node).expect("a node of this cluster");
-        Arc::new(SimLedger::new(node, member.life.clone(), member.applied.subscribe(), member.view.subscribe(), self.clone()))
+        Arc::new(SimLedger::new(
+            node,
+            member.life.clone(),
+            member.changed.subscribe(),
+            member.view.subscribe(),
+            self.clone(),
+        ))
     }
 
     /// The ledger of every node, in order.
@@ -233,6 +190,12 @@ impl SimCluster {
         });
     }
 
+    /// Ends a cut.
+    pub fn rejoin(&self, node: NodeId) {
+        lock(&self.shared.inner).rejoin(node);
+        self.hold_election();
+    }
+
     /// Ends every cut and lag and sets all chances to zero. Dead nodes stay dead.
     pub fn heal(&self) {
         {
@@ -251,13 +214,7 @@ impl SimCluster {
     /// A copy of the state with everything committed applied.
     #[must_use]
     pub fn committed(&self) -> State {
-        let mut inner = lock(&self.shared.inner);
-        let end = inner.end();
-        let Inner { log, agreement, .. } = &mut *inner;
-        let mut replica = Replica::default();
-        let broken = replica.catch_up(log, end, agreement);
-        inner.violations.extend(broken);
-        replica.state
+        lock(&self.shared.inner).witness().clone()
     }
 
     /// What replicas broke so far: an invariant of the state, or agreement between them.
@@ -282,7 +239,8 @@ impl SimCluster {
             if inner.leader.is_some() || inner.term != term || !inner.quorum() {
                 return;
             }
-            let ready: Vec<_> = inner.members.iter().filter(|(_, member)| member.connected()).map(|(id, _)| *id).collect();
+            let ready: Vec<_> =
+                inner.members.iter().filter(|(_, member)| member.connected()).map(|(id, _)| *id).collect();
             if let Some(node) = ready.choose(&mut inner.rng).copied() {
                 inner.elect(node);
             }
@@ -385,156 +343,6 @@ fn commit(shared: &Arc<Shared>, term: u64, command: Command) -> Option<u64> {
         }
     }
     Some(index)
-}
-
-impl Inner {
-    pub(super) fn end(&self) -> u64 {
-        u64::try_from(self.log.len()).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn applied(&self, node: NodeId) -> u64 {
-        self.members.get(&node).map_or(0, |member| member.replica.applied)
-    }
-
-    pub(super) fn state(&self, node: NodeId) -> Option<&State> {
-        self.members.get(&node).map(|member| &member.replica.state)
-    }
-
-    pub(super) fn is_leader(&self, node: NodeId) -> bool {
-        self.leader == Some(node)
-    }
-
-    fn quorum(&self) -> bool {
-        self.members.values().filter(|member| member.connected()).count() > self.members.len() / 2
-    }
-
-    fn reachable_term(&self, node: NodeId) -> Option<u64> {
-        let connected = self.members.get(&node).is_some_and(Member::connected);
-        (connected && self.quorum() && self.leader.is_some()).then_some(self.term)
-    }
-
-    pub(super) fn leader_handler(&self) -> Option<(Arc<dyn LeaderHandler>, Lifeline)> {
-        let member = self.members.get(&self.leader?)?;
-        Some((Arc::clone(member.handler.as_ref()?), member.life.clone()))
-    }
-
-    pub(super) fn draw_question_lost(&mut self) -> bool {
-        let chance = self.faults.question_lost_permille;
-        self.rng.random_range(0..1000) < chance
-    }
-
-    fn draw_fate(&mut self) -> (Fate, Duration) {
-        let LedgerFaults { lost_permille: lost, answer_lost_permille: unheard, late_permille: late, .. } = self.faults;
-        let roll = self.rng.random_range(0..1000);
-        let fate = if roll < lost {
-            Fate::Lost
-        } else if roll < lost + unheard {
-            Fate::AnswerLost
-        } else if roll < lost + unheard + late {
-            Fate::Late(Duration::from_millis(self.rng.random_range(0..10_000)))
-        } else {
-            Fate::Answered
-        };
-        (fate, Duration::from_millis(self.rng.random_range(1..5)))
-    }
-
-    /// The leader applies before it acknowledges; followers may lag.
-    fn draw_lag(&mut self, node: NodeId, leader: Option<NodeId>) -> Duration {
-        let set = self.members.get(&node).map_or(Duration::ZERO, |member| member.lag);
-        if leader == Some(node) || self.faults.lag_ms == 0 {
-            return set;
-        }
-        set + Duration::from_millis(self.rng.random_range(0..=self.faults.lag_ms))
-    }
-
-    fn catch_up(&mut self, node: NodeId, upto: u64) {
-        let Self { log, agreement, members, violations, .. } = self;
-        if let Some(member) = members.get_mut(&node) {
-            violations.extend(member.replica.catch_up(log, upto, agreement));
-            let applied = member.replica.applied;
-            member.applied.send_if_modified(|seen| std::mem::replace(seen, applied) != applied);
-        }
-    }
-
-    fn catch_up_if_connected(&mut self, node: NodeId, upto: u64) {
-        if self.members.get(&node).is_some_and(Member::connected) {
-            self.catch_up(node, upto);
-        }
-    }
-
-    fn catch_up_all(&mut self) {
-        let end = self.end();
-        for node in self.members.keys().copied().collect::<Vec<_>>() {
-            self.catch_up_if_connected(node, end);
-        }
-    }
-
-    fn elect(&mut self, node: NodeId) {
-        if !self.members.get(&node).is_some_and(Member::connected) {
-            return;
-        }
-        self.term += 1;
-        self.leader = Some(node);
-        // A new leader's first entry is blank, as raft's is; it commits what the leader before left.
-        self.log.push(None);
-        let end = self.end();
-        for id in self.members.keys().copied().collect::<Vec<_>>() {
-            if self.members.get(&id).is_some_and(|member| member.lag.is_zero()) {
-                self.catch_up_if_connected(id, end);
-            }
-        }
-        self.show_views();
-    }
-
-    fn vacate(&mut self) {
-        self.leader = None;
-        self.show_views();
-    }
-
-    fn step_aside(&mut self, node: NodeId) {
-        if self.leader == Some(node) || !self.quorum() {
-            self.vacate();
-        }
-    }
-
-    pub(super) fn remove(&mut self, node: NodeId) -> bool {
-        let last = self.members.len() == 1;
-        if last || self.members.remove(&node).is_none() {
-            return false;
-        }
-        if self.leader == Some(node) {
-            self.vacate();
-        }
-        true
-    }
-
-    fn revive(&mut self, node: NodeId) {
-        let donor = self.members.iter().find(|(id, member)| **id != node && member.connected()).map(|(id, _)| *id);
-        let copied = donor.filter(|_| self.rng.random_bool(0.5)).and_then(|id| {
-            let copy = self.members.get(&id)?.replica.through_snapshot();
-            copy.map_err(|broken| self.violations.push(broken)).ok()
-        });
-        let mut member = Member::new();
-        member.replica = copied.unwrap_or_default();
-        assert!(self.members.contains_key(&node), "node {node} is not of this cluster");
-        if let Some(old) = self.members.insert(node, member) {
-            old.life.cut();
-        }
-        if self.leader == Some(node) {
-            self.leader = None;
-        }
-        let end = self.end();
-        self.catch_up(node, end);
-        self.show_views();
-    }
-
-    /// Shows every connected node who leads.
-    fn show_views(&self) {
-        for (id, member) in self.members.iter().filter(|(_, member)| member.connected()) {
-            let view = LeaderView { leader: self.leader, term: self.term, is_self: self.leader == Some(*id) };
-            member.view.send_if_modified(|seen| std::mem::replace(seen, view) != view);
-        }
-    }
 }
 
 /// A cluster whose replicas broke something does not end quietly, whatever its test asserted.

@@ -18,7 +18,7 @@ use tokio::{sync::watch, time};
 pub struct SimLedger {
     node: NodeId,
     life: Lifeline,
-    applied: watch::Receiver<u64>,
+    changed: watch::Receiver<u64>,
     view: watch::Receiver<LeaderView>,
     cluster: SimCluster,
 }
@@ -27,11 +27,11 @@ impl SimLedger {
     pub(super) const fn new(
         node: NodeId,
         life: Lifeline,
-        applied: watch::Receiver<u64>,
+        changed: watch::Receiver<u64>,
         view: watch::Receiver<LeaderView>,
         cluster: SimCluster,
     ) -> Self {
-        Self { node, life, applied, view, cluster }
+        Self { node, life, changed, view, cluster }
     }
 
     /// The process it belongs to; give it to the node's dialer.
@@ -86,12 +86,13 @@ impl Ledger for SimLedger {
     }
 
     async fn changed(&self, seen: u64) -> u64 {
-        let mut applied = self.applied.clone();
+        let mut changed = self.changed.clone();
         let wait = async {
-            match applied.wait_for(|applied| *applied > seen).await {
-                Ok(applied) => *applied,
+            let now = changed.wait_for(|applied| *applied > seen).await.map(|applied| *applied).ok();
+            match now {
+                Some(applied) => applied,
                 // The incarnation is over; nobody is there to be told.
-                Err(_) => std::future::pending().await,
+                None => std::future::pending().await,
             }
         };
         self.life.guard(wait).await
@@ -104,9 +105,10 @@ impl Ledger for SimLedger {
     async fn leader_changed(&self, seen: LeaderView) -> LeaderView {
         let mut view = self.view.clone();
         let wait = async {
-            match view.wait_for(|view| *view != seen).await {
-                Ok(view) => *view,
-                Err(_) => std::future::pending().await,
+            let now = view.wait_for(|view| *view != seen).await.map(|view| *view).ok();
+            match now {
+                Some(view) => view,
+                None => std::future::pending().await,
             }
         };
         self.life.guard(wait).await

@@ -27,8 +27,9 @@ impl Lifeline {
 
     /// Returns once it is dead.
     pub async fn dead(&self) {
+        let mut alive = self.0.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
-        let _closed = self.0.subscribe().wait_for(|alive| !alive).await;
+        let _closed = alive.wait_for(|alive| !alive).await;
     }
 
     /// What the future yields, as long as the process lives; after that nothing, ever. The future is dropped at death, as

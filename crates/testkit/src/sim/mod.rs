@@ -12,12 +12,13 @@ pub mod invariants;
 pub mod ledger;
 pub mod lifeline;
 pub mod oracle;
+mod quorum;
 mod replica;
 
 pub use clock::SimClock;
 pub use cluster::{LedgerFaults, SimCluster};
 pub use fleet::{SimDial, SimFleet};
-pub use host::{Fault, HostOp, HostSize, Mishap, SimHost, When};
+pub use host::{Fault, HostOp, HostSize, Mishap, Moment, SimHost, When};
 pub use ledger::SimLedger;
 pub use lifeline::Lifeline;
 pub use oracle::{Oracle, Violation};

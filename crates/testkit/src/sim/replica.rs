@@ -1,6 +1,6 @@
 //! One node's copy of the state, judged after every command: invariants hold, and replicas agree.
 
-use plimsoll_state::{Command, Outcome, State};
+use plimsoll_state::{Command, Outcome, State, invariants};
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hasher},
@@ -41,7 +41,9 @@ impl Replica {
         let mut broken = Vec::new();
         while self.applied < upto {
             let index = self.applied + 1;
-            if let Some(command) = usize::try_from(self.applied).ok().and_then(|at| log.get(at)).and_then(Option::as_ref) {
+            if let Some(command) =
+                usize::try_from(self.applied).ok().and_then(|at| log.get(at)).and_then(Option::as_ref)
+            {
                 let outcome = self.state.apply(index, command);
                 broken.extend(judge(&self.state, index));
                 match agreement.outcomes.get(&index) {
@@ -51,7 +53,7 @@ impl Replica {
                 }
             }
             self.applied = index;
-            if index % DIGEST_EVERY == 0 {
+            if index.is_multiple_of(DIGEST_EVERY) {
                 let digest = digest(&self.state);
                 if *agreement.digests.entry(index).or_insert(digest) != digest {
                     broken.push(format!("index {index}: replicas have different states"));
@@ -84,6 +86,7 @@ fn digest(state: &State) -> u64 {
     hasher.finish()
 }
 
-fn judge(_state: &State, _index: u64) -> Option<String> {
-    None
+/// What the state machine itself says must hold.
+fn judge(state: &State, index: u64) -> Vec<String> {
+    invariants::check(state).into_iter().map(|violation| format!("index {index}: {violation}")).collect()
 }
