@@ -1,0 +1,103 @@
+//! The driver: each operation of the port with its deadline and its metrics.
+
+use crate::{
+    access::Access,
+    docker::{self, Api},
+    exec, limits,
+    machine::{self, Memory},
+};
+use async_trait::async_trait;
+use plimsoll_lifecycle::ports::{
+    ByteStream, ContainerPlan, ContainerSeen, ContainerStats, ExecRequest, ExecSession, Files, HostDriver, HostError,
+    LogOptions, Mount, SurveyReport,
+};
+use plimsoll_types::{ClusterId, HostFacts, ImageRef, MeasuredLoad};
+use std::{future::Future, sync::Arc, time::Duration};
+
+/// One host.
+pub(crate) struct Driver {
+    pub(crate) api: Arc<Api>,
+    memory: Memory,
+}
+
+impl Driver {
+    pub(crate) fn new(name: String, access: Access) -> Self {
+        Self { api: Arc::new(Api::new(name, Arc::new(access))), memory: Memory::default() }
+    }
+
+    pub(crate) async fn within<T>(
+        &self,
+        op: &'static str,
+        limit: Duration,
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, HostError> {
+        limits::within(&self.api.name, op, limit, work).await
+    }
+}
+
+#[async_trait]
+impl HostDriver for Driver {
+    async fn survey(&self, base_image: Option<&ImageRef>) -> Result<SurveyReport, HostError> {
+        self.within("survey", limits::SURVEY, machine::survey(&self.api, &self.memory, base_image)).await
+    }
+
+    async fn measure(&self) -> Result<(HostFacts, MeasuredLoad), HostError> {
+        self.within("measure", limits::MEASURE, machine::measure(&self.api, &self.memory)).await
+    }
+
+    async fn ensure_image(&self, image: &ImageRef) -> Result<(), HostError> {
+        self.within("ensure_image", limits::PULL, docker::ensure_image(&self.api, image)).await
+    }
+
+    async fn create_container(&self, plan: &ContainerPlan) -> Result<ContainerSeen, HostError> {
+        self.within("create", limits::CREATE, docker::create_container(&self.api, plan)).await
+    }
+
+    async fn start_container(&self, container: &str) -> Result<ContainerSeen, HostError> {
+        self.within("start", limits::START, docker::start_container(&self.api, container)).await
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<ContainerSeen>, HostError> {
+        self.within("inspect", limits::CALL, docker::inspect(&self.api, container)).await
+    }
+
+    async fn list_containers(&self, cluster: ClusterId) -> Result<Vec<ContainerSeen>, HostError> {
+        self.within("list", limits::CALL, docker::list(&self.api, cluster)).await
+    }
+
+    async fn list_workspaces(&self, cluster: ClusterId) -> Result<Vec<Mount>, HostError> {
+        self.within("list_workspaces", limits::CALL, docker::list_workspaces(&self.api, cluster)).await
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<(), HostError> {
+        self.within("remove", limits::REMOVE, docker::remove::container(&self.api, container)).await
+    }
+
+    async fn remove_workspace(&self, workspace: &Mount, cluster: ClusterId) -> Result<(), HostError> {
+        self.within("remove_workspace", limits::REMOVE, docker::remove_workspace(&self.api, workspace, cluster)).await
+    }
+
+    async fn remove_idle_networks(&self, cluster: ClusterId) -> Result<(), HostError> {
+        self.within("remove_networks", limits::REMOVE, async {
+            let _alone = self.api.networks.write().await;
+            docker::remove_idle_networks(&self.api, cluster).await
+        })
+        .await
+    }
+
+    async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError> {
+        exec::open(&self.api, container, request).await
+    }
+
+    async fn logs(&self, container: &str, options: LogOptions) -> Result<ByteStream, HostError> {
+        self.within("logs", limits::CALL, docker::logs::logs(&self.api, container, options)).await
+    }
+
+    async fn stats(&self, container: &str) -> Result<ContainerStats, HostError> {
+        self.within("stats", limits::CALL, docker::stats::stats(&self.api, &self.memory.readings, container)).await
+    }
+
+    fn files(&self) -> &dyn Files {
+        self
+    }
+}

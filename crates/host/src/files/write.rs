@@ -1,0 +1,104 @@
+//! Writing a file so that there is always either the old content or all of the new.
+//!
+//! A process cannot tell the end of a body from the end of a broken connection: both close its stdin. So the content first goes to a
+//! temporary file, and a second process puts that in place only if it has as many bytes as were sent.
+
+use super::{script, transfer};
+use crate::{docker::Api, error};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use plimsoll_lifecycle::ports::{ByteStream, HostError, WriteOptions};
+use plimsoll_types::Code;
+use rand::Rng;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Bodies up to this size are held and go in one process: most files are small, and a process costs 70 ms.
+const SMALL: usize = 256 << 10;
+const DEFAULT_MODE: u32 = 0o644;
+/// Room for what these scripts print: nothing.
+const NOTHING: usize = 4096;
+
+pub(crate) async fn write(
+    api: &Arc<Api>,
+    container: &str,
+    path: &str,
+    options: &WriteOptions,
+    mut body: ByteStream,
+) -> Result<(), HostError> {
+    let path = script::check_target(path)?;
+    let mode = options.mode.unwrap_or(DEFAULT_MODE);
+    if mode > 0o7777 {
+        return Err(error::permanent(Code::InvalidRequest, format!("mode {mode:o} has bits that no file has")));
+    }
+    let user = options.user.as_deref();
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let temporary = format!("{folder}/.plimsoll-{:016x}", rand::rng().random::<u64>());
+    let owner = options.owner.map(|(uid, gid)| format!("{uid}:{gid}")).unwrap_or_default();
+    let mode = format!("{mode:o}");
+    let commit = |bytes: u64| vec![path.to_owned(), temporary.clone(), bytes.to_string(), mode.clone(), owner.clone()];
+
+    let mut start = BytesMut::new();
+    let mut whole = true;
+    while let Some(piece) = body.next().await {
+        start.extend_from_slice(&piece?);
+        if start.len() > SMALL {
+            whole = false;
+            break;
+        }
+    }
+    let start = start.freeze();
+    let args = commit(start.len() as u64);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = if whole {
+        let both = format!("{}{}", script::RECEIVE, script::COMMIT);
+        script::run(api, container, user, path, (&both, &args), Some(&start), NOTHING).await.map(drop)
+    } else {
+        large(api, container, user, path, &temporary, start, body, commit).await
+    };
+    if let Err(error) = &result
+        && leaves_something(error)
+    {
+        // The scripts clean up after themselves, unless they were killed or never heard of the end.
+        let args = [temporary.as_str()];
+        let gone = script::run(api, container, user, path, (script::DISCARD, &args), None, NOTHING);
+        if let Err(error) = tokio::time::timeout(crate::limits::FILE, gone).await.unwrap_or(Ok(Vec::new())) {
+            tracing::debug!(%error, "a temporary file stays behind in a sandbox");
+        }
+    }
+    result
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn large(
+    api: &Arc<Api>,
+    container: &str,
+    user: Option<&str>,
+    path: &str,
+    temporary: &str,
+    start: Bytes,
+    body: ByteStream,
+    commit: impl Fn(u64) -> Vec<String>,
+) -> Result<(), HostError> {
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let counted: ByteStream = Box::pin(stream::iter([Ok(start)]).chain(body).inspect(move |piece| {
+        if let Ok(piece) = piece {
+            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+    }));
+    transfer::input(api, container, user, path, (script::RECEIVE, &[path, temporary]), counted).await?;
+    let args = commit(sent.load(Ordering::Relaxed));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    script::run(api, container, user, path, (script::COMMIT, &args), None, NOTHING).await.map(drop)
+}
+
+/// Whether a failed write may have left its temporary file: not if the sandbox was never reached, or said why itself.
+fn leaves_something(error: &HostError) -> bool {
+    !matches!(
+        error.code,
+        Code::FileError | Code::FileNotFound | Code::InvalidRequest | Code::WrongPhase | Code::NotFound
+    )
+}
