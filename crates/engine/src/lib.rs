@@ -3,11 +3,25 @@
 //! It knows neither raft nor Docker: only the ports that `lifecycle` declares.
 
 pub mod cluster;
+mod drivers;
+pub mod engine;
 pub mod error;
+mod facade;
+mod leader;
+pub mod metrics;
+mod node;
+pub mod options;
 pub mod provider;
+mod questions;
 pub mod request;
+pub mod secret;
+pub mod spec;
 
 pub use cluster::{ClusterOperations, HostCheck, HostStatus, NewHost};
+pub use engine::Engine;
 pub use error::Error;
+pub use facade::VpsClusterProvider;
+pub use options::EngineOptions;
 pub use provider::SandboxProvider;
-pub use request::{Explained, HostVerdict, NewSandbox, Provided, Scope, Wait};
+pub use request::{Explained, HostVerdict, NewSandbox, Provided, Scope, Secrets, Wait};
+pub use secret::ClusterSecret;

@@ -37,7 +37,12 @@ pub trait SandboxProvider: Send + Sync + 'static {
     async fn terminate(&self, scope: &Scope, sandbox: SandboxId, wait: Wait) -> Result<(), Error>;
 
     /// Moves its deadline; `None` never expires.
-    async fn extend(&self, scope: &Scope, sandbox: SandboxId, deadline: Option<Timestamp>) -> Result<Arc<Sandbox>, Error>;
+    async fn extend(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        deadline: Option<Timestamp>,
+    ) -> Result<Arc<Sandbox>, Error>;
 
     /// Starts a process in it.
     async fn exec(&self, scope: &Scope, sandbox: SandboxId, request: ExecRequest) -> Result<ExecSession, Error>;
@@ -65,7 +70,13 @@ pub trait SandboxProvider: Send + Sync + 'static {
     ) -> Result<(), Error>;
 
     /// A folder's entries.
-    async fn list_files(&self, scope: &Scope, sandbox: SandboxId, path: &str, recursive: bool) -> Result<Vec<FileEntry>, Error>;
+    async fn list_files(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        path: &str,
+        recursive: bool,
+    ) -> Result<Vec<FileEntry>, Error>;
 
     /// What stands at a path.
     async fn stat_file(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<FileEntry, Error>;

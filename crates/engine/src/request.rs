@@ -1,6 +1,5 @@
 //! What callers ask the façade for, and what they get.
 
-use plimsoll_placement::Explanation;
 use plimsoll_state::{Sandbox, command::Idempotency};
 use plimsoll_types::{Endpoint, HostId, HostName, Millis, SandboxId, SandboxSpec, SessionId, TenantId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -106,7 +105,7 @@ pub struct Explained {
 }
 
 /// What a dry run says of one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HostVerdict {
     /// Which.
     pub host: HostId,
@@ -118,10 +117,10 @@ pub struct HostVerdict {
     pub rejection: Option<String>,
 }
 
-/// What a placement that found no room is told.
+/// What a placement that found no room is told: the explanation's sentence.
 #[must_use]
-pub fn no_capacity(explanation: &Explanation) -> crate::Error {
-    crate::Error::new(plimsoll_types::Code::NoCapacity, explanation.to_string())
+pub fn no_capacity(sentence: &str) -> crate::Error {
+    crate::Error::new(plimsoll_types::Code::NoCapacity, sentence)
 }
 
 /// An id that was named but is not there, or is another tenant's: the two look alike on purpose.

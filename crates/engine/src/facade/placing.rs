@@ -1,0 +1,179 @@
+//! Ensure, create and explain: a request is checked, its secrets are sealed, and the leader is asked to place it.
+
+use super::{VpsClusterProvider, misunderstood};
+use crate::{
+    Error,
+    questions::{Answer, PlaceAnswer, PlaceWish, Question},
+    request::{Explained, NewSandbox, Provided, Wait, no_such_sandbox},
+    spec,
+};
+use plimsoll_state::{Command, Sandbox, command::Terminate};
+use plimsoll_types::{Code, Phase, SandboxId, SandboxSpec, SessionId};
+use std::{sync::Arc, time::Duration};
+
+/// How often ensure begins anew when the live sandbox it found ended while it waited.
+const ENSURE_TRIES: u32 = 3;
+/// How long a session's failed sandbox may take to make room for the next; a takedown has 30 s on its host.
+const MAKING_ROOM: Duration = Duration::from_secs(30);
+
+impl VpsClusterProvider {
+    pub(super) async fn ensure_sandbox(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
+        spec::check(&request)?;
+        let mut tries = 1;
+        loop {
+            let (id, created) = match self.live(&request).await? {
+                Some(live) => (live.id, false),
+                None => match self.place_anew(&request, wait).await? {
+                    PlaceAnswer::Created(id) => (id, true),
+                    PlaceAnswer::SessionLive(id) => (id, false),
+                    PlaceAnswer::Replayed(id) => return self.replayed(id, wait).await,
+                },
+            };
+            match self.provided(id, created, wait).await {
+                // It was somebody else's, and ended before it ran: the session is free for one of our own.
+                Err(_) if !created && tries < ENSURE_TRIES && !self.is_live(id) => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    pub(super) async fn create_sandbox(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
+        spec::check(&request)?;
+        match self.place_anew(&request, wait).await? {
+            PlaceAnswer::Created(id) => self.provided(id, true, wait).await,
+            PlaceAnswer::Replayed(id) => self.replayed(id, wait).await,
+            PlaceAnswer::SessionLive(id) => {
+                let message =
+                    format!("the session already has the live sandbox {id}; use ensure, or terminate it first");
+                Err(Error::new(Code::SessionLive, message).about(id))
+            }
+        }
+    }
+
+    pub(super) async fn explain_placement(&self, request: &NewSandbox) -> Result<Explained, Error> {
+        spec::check(request)?;
+        let question = Question::Explain { tenant: request.tenant.clone(), spec: Arc::new(request.spec.clone()) };
+        match self.ask(&question).await? {
+            Answer::Explained(it) => Ok(Explained { chosen: it.chosen, sentence: it.sentence, hosts: it.hosts }),
+            Answer::Placed(_) | Answer::Loads(_) | Answer::Error(_) => Err(misunderstood()),
+        }
+    }
+
+    /// The session's live sandbox, as of now.
+    async fn live(&self, request: &NewSandbox) -> Result<Option<Arc<Sandbox>>, Error> {
+        let Some(session) = &request.session else { return Ok(None) };
+        self.barrier().await?;
+        Ok(self.node.read(|state| state.live_sandbox(&request.tenant, session).cloned()))
+    }
+
+    fn is_live(&self, id: SandboxId) -> bool {
+        self.node.read(|state| state.sandboxes.get(&id).is_some_and(|sandbox| sandbox.phase.is_live()))
+    }
+
+    /// Places a sandbox; where that finds no room, the session's failed ones, which only keep theirs for their logs, go first.
+    async fn place_anew(&self, request: &NewSandbox, wait: Wait) -> Result<PlaceAnswer, Error> {
+        let placed = self.place(request).await;
+        match &placed {
+            Ok(PlaceAnswer::Created(id)) if self.is_queued(*id) => {
+                self.dismiss_failed(request).await?;
+                placed
+            }
+            Err(error) if error.code == Code::NoCapacity => {
+                self.barrier().await?;
+                let failed = self.dismiss_failed(request).await?;
+                if failed.is_empty() {
+                    return placed;
+                }
+                let limit = match wait {
+                    Wait::No => MAKING_ROOM,
+                    Wait::Upto(limit) => limit.min(MAKING_ROOM),
+                };
+                let gone = async {
+                    for id in failed {
+                        let _late = self.until_gone(id, Wait::Upto(limit)).await;
+                    }
+                };
+                // One whose host does not answer keeps its room; the next try says what is lacking.
+                let _late = tokio::time::timeout(limit, gone).await;
+                self.place(request).await
+            }
+            Ok(_) | Err(_) => placed,
+        }
+    }
+
+    /// Wants those sandboxes of the session gone that failed and still hold room; answers with them.
+    async fn dismiss_failed(&self, request: &NewSandbox) -> Result<Vec<SandboxId>, Error> {
+        let Some(session) = &request.session else { return Ok(Vec::new()) };
+        let holds = |sandbox: &&Arc<Sandbox>| {
+            sandbox.assignment.is_some() && sandbox.tenant == request.tenant && sandbox.session == *session
+        };
+        // One that is on its way out already is waited for as well.
+        let (failed, going): (Vec<SandboxId>, Vec<SandboxId>) = self.node.read(|state| {
+            let of = |phase| state.in_phase(phase).filter(holds).map(|sandbox| sandbox.id).collect();
+            (of(Phase::Failed), of(Phase::Terminating))
+        });
+        let at = self.node.now();
+        let wish = |sandbox: &SandboxId| Terminate {
+            sandbox: *sandbox,
+            reason: "its session begins anew".into(),
+            if_deadline: None,
+            if_phase: Some(Phase::Failed),
+            at,
+        };
+        if !failed.is_empty() {
+            self.node.commit(Command::Terminate(failed.iter().map(wish).collect())).await?;
+        }
+        Ok(failed.into_iter().chain(going).collect())
+    }
+
+    fn is_queued(&self, id: SandboxId) -> bool {
+        self.node.read(|state| state.sandboxes.get(&id).is_some_and(|sandbox| sandbox.phase == Phase::Pending))
+    }
+
+    async fn place(&self, request: &NewSandbox) -> Result<PlaceAnswer, Error> {
+        let wish = self.wish(request)?;
+        match self.ask(&Question::Place(Box::new(wish))).await? {
+            Answer::Placed(answer) => {
+                // The leader has applied it; this node is about to.
+                self.barrier().await?;
+                Ok(answer)
+            }
+            Answer::Explained(_) | Answer::Loads(_) | Answer::Error(_) => Err(misunderstood()),
+        }
+    }
+
+    /// From here on the secrets are sealed, and asking again is the same request.
+    fn wish(&self, request: &NewSandbox) -> Result<PlaceWish, Error> {
+        let sandbox = self.node.new_sandbox();
+        let session = match &request.session {
+            Some(session) => session.clone(),
+            None => SessionId::new(&sandbox.to_string())
+                .map_err(|error| Error::new(Code::Internal, format!("an id is no session: {error}")))?,
+        };
+        let sealed_env = self.node.options.secret.seal(sandbox, &request.secret_env)?;
+        Ok(PlaceWish {
+            sandbox,
+            operation: self.node.new_operation(),
+            tenant: request.tenant.clone(),
+            session,
+            spec: Arc::new(SandboxSpec { sealed_env, ..request.spec.clone() }),
+            lifetime: request.lifetime,
+            queue_timeout: request.queue_timeout,
+            idempotency: request.idempotency.clone(),
+        })
+    }
+
+    async fn provided(&self, id: SandboxId, created: bool, wait: Wait) -> Result<Provided, Error> {
+        let sandbox = self.until_running(id, wait).await?;
+        Ok(Provided { sandbox, created, recovered: false })
+    }
+
+    /// What an idempotency key made, whatever became of it since.
+    async fn replayed(&self, id: SandboxId, wait: Wait) -> Result<Provided, Error> {
+        if self.is_live(id) {
+            return self.provided(id, false, wait).await;
+        }
+        let sandbox = self.node.read(|state| state.sandboxes.get(&id).cloned()).ok_or_else(|| no_such_sandbox(id))?;
+        Ok(Provided { sandbox, created: false, recovered: false })
+    }
+}

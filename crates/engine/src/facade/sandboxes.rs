@@ -1,0 +1,195 @@
+//! The provider's trait, call by call.
+
+use super::{VpsClusterProvider, checks, target::wrong_phase};
+use crate::{
+    Error,
+    provider::SandboxProvider,
+    request::{Explained, NewSandbox, Provided, Scope, Wait},
+    spec,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use plimsoll_lifecycle::{
+    naming::PLATFORM_ENV_FILE,
+    ports::{ByteStream, ContainerStats, ExecRequest, ExecSession, FileEntry, LogOptions, WriteOptions},
+};
+use plimsoll_state::{
+    Command, Refusal, Sandbox,
+    command::{SetDeadline, Terminate},
+};
+use plimsoll_types::{Code, Endpoint, Health, Phase, SandboxId, Timestamp};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Most entries of a folder in one answer: more would be held whole in memory.
+const LIST_LIMIT: usize = 100_000;
+/// Where calls into the container work.
+const RUNNING: &[Phase] = &[Phase::Running];
+/// Where its output can be read: a container that died is kept for a while for that.
+const HAS_LOGS: &[Phase] = &[Phase::Running, Phase::Failed];
+
+#[async_trait]
+impl SandboxProvider for VpsClusterProvider {
+    async fn ensure(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
+        self.ensure_sandbox(request, wait).await
+    }
+
+    async fn create(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
+        self.create_sandbox(request, wait).await
+    }
+
+    async fn explain(&self, request: &NewSandbox) -> Result<Explained, Error> {
+        self.explain_placement(request).await
+    }
+
+    async fn get(&self, scope: &Scope, sandbox: SandboxId) -> Result<Arc<Sandbox>, Error> {
+        self.visible(scope, sandbox).await
+    }
+
+    async fn check(&self, scope: &Scope, sandboxes: &[SandboxId]) -> Result<Vec<SandboxId>, Error> {
+        self.barrier().await?;
+        let runs = |sandbox: &Arc<Sandbox>| sandbox.phase == Phase::Running && scope.allows(&sandbox.tenant);
+        Ok(self
+            .node
+            .read(|state| sandboxes.iter().copied().filter(|id| state.sandboxes.get(id).is_some_and(runs)).collect()))
+    }
+
+    async fn tunnels(&self, scope: &Scope, sandbox: SandboxId) -> Result<Vec<Endpoint>, Error> {
+        let sandbox = self.visible(scope, sandbox).await?;
+        if sandbox.phase == Phase::Running {
+            Ok(sandbox.endpoints.clone())
+        } else {
+            Err(wrong_phase(&sandbox, RUNNING))
+        }
+    }
+
+    async fn terminate(&self, scope: &Scope, sandbox: SandboxId, wait: Wait) -> Result<(), Error> {
+        match self.visible(scope, sandbox).await {
+            Ok(found) if found.phase == Phase::Terminated => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.code == Code::SandboxNotFound => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let at = self.node.now();
+        let wish = Terminate { sandbox, reason: "asked for".into(), if_deadline: None, if_phase: None, at };
+        match self.node.commit_one(Command::Terminate(vec![wish])).await? {
+            Ok(()) | Err(Refusal::SandboxUnknown) => self.until_gone(sandbox, wait).await,
+            Err(refusal) => Err(Error::from(refusal).about(sandbox)),
+        }
+    }
+
+    async fn extend(&self, scope: &Scope, id: SandboxId, deadline: Option<Timestamp>) -> Result<Arc<Sandbox>, Error> {
+        let sandbox = self.visible(scope, id).await?;
+        let set = SetDeadline { sandbox: id, deadline, at: self.node.now() };
+        match self.node.commit_one(Command::SetDeadline(set)).await? {
+            Ok(()) => self.visible_here(scope, id),
+            Err(Refusal::WrongPhase(phase)) => {
+                let message = format!("{id} is {phase}; only a live sandbox has a deadline to move");
+                Err(Error::new(Code::WrongPhase, message).about(sandbox.id))
+            }
+            Err(refusal) => Err(Error::from(refusal).about(id)),
+        }
+    }
+
+    async fn exec(&self, scope: &Scope, sandbox: SandboxId, mut request: ExecRequest) -> Result<ExecSession, Error> {
+        checks::exec(&request)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        if let Some(sealed) = &target.sandbox.spec.sealed_env {
+            for (name, value) in self.node.options.secret.open(sandbox, sealed)?.0 {
+                // What the caller sets for this process wins.
+                request.env.entry(name).or_insert(value);
+            }
+        }
+        target.driver.exec(&target.container, request).await.map_err(|error| target.blame(error))
+    }
+
+    async fn write_env(&self, scope: &Scope, sandbox: SandboxId, env: BTreeMap<String, String>) -> Result<(), Error> {
+        spec::process_env(&env)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        let json = serde_json::to_vec(&env)
+            .map_err(|_| Error::new(Code::Internal, "the environment cannot be written as JSON"))?;
+        let body: ByteStream = Box::pin(futures_util::stream::once(std::future::ready(Ok(Bytes::from(json)))));
+        let options = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
+        let written = target.driver.files().write(&target.container, PLATFORM_ENV_FILE, options, body).await;
+        written.map_err(|error| target.blame(error))
+    }
+
+    async fn logs(&self, scope: &Scope, sandbox: SandboxId, options: LogOptions) -> Result<ByteStream, Error> {
+        let target = self.target(scope, sandbox, HAS_LOGS).await?;
+        target.driver.logs(&target.container, options).await.map_err(|error| target.blame(error))
+    }
+
+    async fn stats(&self, scope: &Scope, sandbox: SandboxId) -> Result<ContainerStats, Error> {
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.stats(&target.container).await.map_err(|error| target.blame(error))
+    }
+
+    async fn read_file(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<ByteStream, Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().read(&target.container, path).await.map_err(|error| target.blame(error))
+    }
+
+    async fn write_file(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        path: &str,
+        options: WriteOptions,
+        body: ByteStream,
+    ) -> Result<(), Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().write(&target.container, path, options, body).await.map_err(|error| target.blame(error))
+    }
+
+    async fn list_files(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        path: &str,
+        recursive: bool,
+    ) -> Result<Vec<FileEntry>, Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        let listed = target.driver.files().list(&target.container, path, recursive, LIST_LIMIT).await;
+        listed.map_err(|error| target.blame(error))
+    }
+
+    async fn stat_file(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<FileEntry, Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().stat(&target.container, path).await.map_err(|error| target.blame(error))
+    }
+
+    async fn move_file(&self, scope: &Scope, sandbox: SandboxId, from: &str, to: &str) -> Result<(), Error> {
+        spec::path(from)?;
+        spec::path(to)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().rename(&target.container, from, to).await.map_err(|error| target.blame(error))
+    }
+
+    async fn remove_file(&self, scope: &Scope, sandbox: SandboxId, path: &str, recursive: bool) -> Result<(), Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().remove(&target.container, path, recursive).await.map_err(|error| target.blame(error))
+    }
+
+    async fn export_tar(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<ByteStream, Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().export_tar(&target.container, path).await.map_err(|error| target.blame(error))
+    }
+
+    async fn import_tar(&self, scope: &Scope, sandbox: SandboxId, path: &str, body: ByteStream) -> Result<(), Error> {
+        spec::path(path)?;
+        let target = self.target(scope, sandbox, RUNNING).await?;
+        target.driver.files().import_tar(&target.container, path, body).await.map_err(|error| target.blame(error))
+    }
+
+    async fn health(&self) -> Result<bool, Error> {
+        if self.barrier().await.is_err() {
+            return Ok(false);
+        }
+        Ok(self.node.read(|state| state.hosts.values().any(|host| host.health == Health::Ready)))
+    }
+}

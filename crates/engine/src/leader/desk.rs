@@ -1,0 +1,116 @@
+//! The way from anywhere on this node to its leader loops, open while this node leads.
+
+use crate::{
+    Error,
+    questions::{Answer, PlaceAnswer, PlaceWish, Question, WireExplained, decode, encode},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use plimsoll_lifecycle::ports::LeaderHandler;
+use plimsoll_types::{Code, Generation, HostId, MeasuredLoad, SandboxId, SandboxSpec, TenantId};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a question waits for a leader that was just elected to confirm itself.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// What the placer is asked. It is the only one to choose hosts, so that no two choices oversell one.
+pub(crate) enum Ask {
+    /// Record a new sandbox.
+    Place(Box<PlaceWish>, oneshot::Sender<Result<PlaceAnswer, Error>>),
+    /// Give an incarnation that could not start another host.
+    Move(MoveWish, oneshot::Sender<Result<(), Error>>),
+    /// Say where something would go.
+    Explain(TenantId, Arc<SandboxSpec>, oneshot::Sender<Result<WireExplained, Error>>),
+    /// Say what was measured.
+    Loads(oneshot::Sender<BTreeMap<HostId, MeasuredLoad>>),
+}
+
+/// An incarnation that is to leave its host.
+pub(crate) struct MoveWish {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) generation: Generation,
+    /// Hosts it is not to go to.
+    pub(crate) avoid: Vec<HostId>,
+}
+
+type Slot = Option<mpsc::Sender<Ask>>;
+
+/// Where to ask.
+pub(crate) struct Desk(watch::Sender<Slot>);
+
+/// Keeps the desk open; dropping it closes it.
+pub(crate) struct Open<'a>(&'a Desk);
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    pub(crate) fn open(&self, sender: mpsc::Sender<Ask>) -> Open<'_> {
+        self.0.send_replace(Some(sender));
+        Open(self)
+    }
+
+    async fn slot(&self) -> Result<mpsc::Sender<Ask>, Error> {
+        let mut slot = self.0.subscribe();
+        let opened = tokio::time::timeout(OPENING, slot.wait_for(Option::is_some)).await;
+        opened.ok().and_then(Result::ok).and_then(|slot| slot.clone()).ok_or_else(not_leading)
+    }
+
+    async fn answer(&self, question: Question) -> Result<Answer, Error> {
+        let slot = self.slot().await?;
+        match question {
+            Question::Place(wish) => ask(&slot, |reply| Ask::Place(wish, reply)).await?.map(Answer::Placed),
+            Question::Explain { tenant, spec } => {
+                ask(&slot, |reply| Ask::Explain(tenant, spec, reply)).await?.map(Answer::Explained)
+            }
+            Question::Loads => ask(&slot, Ask::Loads).await.map(Answer::Loads),
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_replace(None);
+    }
+}
+
+/// Puts a question to the placer; refuses at once when too many wait.
+pub(crate) async fn ask<T>(
+    slot: &mpsc::Sender<Ask>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Result<T, Error> {
+    let (reply, answer) = oneshot::channel();
+    slot.try_send(question(reply)).map_err(|refused| match refused {
+        mpsc::error::TrySendError::Full(_) => Error::new(Code::Overloaded, Code::Overloaded.meaning()),
+        mpsc::error::TrySendError::Closed(_) => not_leading(),
+    })?;
+    answer.await.map_err(|_| not_leading())
+}
+
+fn not_leading() -> Error {
+    Error::new(Code::NoQuorum, "the node that was asked does not lead any more; retry")
+}
+
+/// Answers other nodes' questions (and this node's own) while it leads.
+/// It must not keep the node alive: the ledger that holds it is the node's own.
+pub(crate) struct Handler(pub(crate) Weak<crate::node::Node>);
+
+#[async_trait]
+impl LeaderHandler for Handler {
+    async fn answer(&self, question: Bytes) -> Bytes {
+        let answer = match (self.0.upgrade(), decode(&question)) {
+            (Some(node), Ok(question)) => node.desk.answer(question).await,
+            (None, _) => Err(not_leading()),
+            (_, Err(error)) => Err(error),
+        };
+        let answer = answer.unwrap_or_else(|error| Answer::Error(error.into()));
+        // An answer always can be written; an empty one reads as an error of its own.
+        encode(&answer).unwrap_or_default()
+    }
+}

@@ -1,0 +1,295 @@
+//! One sandbox brought forward: its plan is derived anew, its steps are done, and what came of it is committed.
+//!
+//! A job keeps nothing: if the leader dies between any two lines, the next leader derives the rest of the plan.
+
+mod giving_up;
+
+use super::{
+    desk::Ask,
+    ready::{await_ready, endpoints},
+    takedown,
+};
+use crate::{node::Node, secret::env_file};
+use bytes::Bytes;
+use plimsoll_lifecycle::{
+    naming,
+    planner::{self, Facts, Step},
+    ports::{ByteStream, ContainerSeen, HostDriver, HostError, HostFailure, LedgerError, WriteOptions},
+};
+use plimsoll_state::{
+    Command, Host, Policy, Refusal, Sandbox,
+    command::{Advance, Terminate},
+};
+use plimsoll_types::{ClusterId, Code, Endpoint, Health, HostId, Phase, SandboxId};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time};
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// State moved, or has moved on without it; nothing to remember.
+    Done,
+    /// A create reached running: its host is well.
+    Ran,
+    /// It is not its turn, or state moved under it: look again after a short pause. Not a failure.
+    Later,
+    /// Something passing is in the way; try again after a pause.
+    Again,
+    /// The host did not do a step. The sandbox is tried again, went elsewhere or failed; state says which.
+    Refused(Trouble),
+}
+
+/// What a host refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) error: HostError,
+    /// Whether it was about the image: that is never the host's fault.
+    pub(crate) pulling: bool,
+}
+
+/// What is remembered of an incarnation's earlier tries, if this leader saw them.
+#[derive(Clone, Default)]
+pub(crate) struct Past {
+    /// Passing failures on this host.
+    pub(crate) failures: u32,
+    /// Hosts that it could not start on.
+    pub(crate) tried: BTreeSet<HostId>,
+    /// The last thing a host said.
+    pub(crate) last: Option<HostError>,
+}
+
+/// What a job works on, read in one look.
+pub(crate) struct View {
+    pub(crate) cluster: ClusterId,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) host: Arc<Host>,
+    predecessor: Option<Arc<Sandbox>>,
+}
+
+/// Reads a sandbox with its host.
+pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
+    node.read(|state| {
+        let sandbox = state.sandboxes.get(&id)?;
+        let host = sandbox.assignment?.host;
+        let same = |other: &&Arc<Sandbox>| {
+            other.id != id && other.session == sandbox.session && other.tenant == sandbox.tenant
+        };
+        Some(View {
+            cluster: state.cluster?,
+            policy: Arc::new(state.policy.clone()),
+            sandbox: Arc::clone(sandbox),
+            host: Arc::clone(state.hosts.get(&host)?),
+            predecessor: state.on_host(host).find(same).cloned(),
+        })
+    })
+}
+
+/// Brings a sandbox forward as far as it goes.
+pub(crate) async fn drive(node: &Node, desk: &mpsc::Sender<Ask>, id: SandboxId, past: &Past) -> Ending {
+    let Some(view) = view(node, id) else { return Ending::Done };
+    match view.sandbox.phase {
+        Phase::Assigned | Phase::Starting => Create { node, desk, view: &view, past }.run().await,
+        Phase::Terminating | Phase::Failed => takedown::take_down(node, &view).await,
+        Phase::Pending
+        | Phase::Running
+        | Phase::Pausing
+        | Phase::Paused
+        | Phase::Migrating
+        | Phase::Lost
+        | Phase::Restoring
+        | Phase::Terminated => Ending::Done,
+    }
+}
+
+/// Why a step was not done.
+enum Stop {
+    /// The host said no.
+    Host(Trouble),
+    /// State is not what the plan was derived from; derive anew.
+    Moved,
+    /// The ledger does not answer; the next activation sees what became of it.
+    Ledger(LedgerError),
+    /// Another sandbox must go first.
+    Behind,
+}
+
+impl From<HostError> for Stop {
+    fn from(error: HostError) -> Self {
+        Self::Host(Trouble { error, pulling: false })
+    }
+}
+
+struct Create<'a> {
+    node: &'a Node,
+    desk: &'a mpsc::Sender<Ask>,
+    view: &'a View,
+    past: &'a Past,
+}
+
+impl Create<'_> {
+    async fn run(&self) -> Ending {
+        let View { sandbox, host, .. } = self.view;
+        let Some(left) = self.budget() else {
+            return self.give_up(self.late()).await;
+        };
+        if host.health != Health::Ready {
+            // Nothing was done there yet, so nothing is left behind; a started one waits for its host, or for its budget to end.
+            return if sandbox.phase == Phase::Assigned {
+                let silent = format!("host {} stopped answering before it was told", host.name);
+                self.leave(&HostError::new(HostFailure::Unreachable, Code::HostUnavailable, silent)).await
+            } else {
+                Ending::Again
+            };
+        }
+        let driver = self.node.drivers.of(host);
+        let stopped = match time::timeout(left, self.steps(driver.as_ref())).await {
+            Ok(Ok(())) => return Ending::Ran,
+            Ok(Err(stop)) => stop,
+            // The next activation finds the budget used up.
+            Err(_) => return Ending::Again,
+        };
+        match stopped {
+            Stop::Moved | Stop::Behind => Ending::Later,
+            Stop::Ledger(error) => {
+                tracing::warn!(sandbox = %sandbox.id, %error, "progress could not be committed");
+                Ending::Again
+            }
+            Stop::Host(trouble) => self.failed(driver.as_ref(), trouble).await,
+        }
+    }
+
+    /// What is left of the time this incarnation may take.
+    fn budget(&self) -> Option<Duration> {
+        let spent = self.node.now().since(self.view.sandbox.phase_since);
+        self.node.options.create_budget.checked_sub(Duration::from_millis(spent.0)).filter(|left| !left.is_zero())
+    }
+
+    async fn steps(&self, driver: &dyn HostDriver) -> Result<(), Stop> {
+        let View { cluster, policy, sandbox, host, predecessor } = self.view;
+        let name = naming::container(policy, &sandbox.tenant, &sandbox.session);
+        // While it is only assigned nothing was done yet, so there is nothing to see.
+        let seen = if sandbox.phase == Phase::Starting { driver.inspect(&name).await? } else { None };
+        let plan = planner::plan(Facts {
+            cluster: *cluster,
+            policy,
+            sandbox,
+            host: Some(host),
+            seen: seen.as_slice(),
+            predecessor: predecessor.as_ref().map(|predecessor| predecessor.id),
+        });
+        tracing::debug!(sandbox = %sandbox.id, host = %host.name, %plan, "creating");
+        let mut made: Option<ContainerSeen> = None;
+        for planned in &plan.steps {
+            self.step(driver, &planned.step, &mut made).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, driver: &dyn HostDriver, step: &Step, made: &mut Option<ContainerSeen>) -> Result<(), Stop> {
+        let began = time::Instant::now();
+        match step {
+            Step::Await(_) => return self.wait_behind().await,
+            Step::Commit(Phase::Running, _) => return self.commit_running(made.as_ref()).await,
+            Step::Commit(phase, reason) => return self.commit(*phase, reason).await,
+            Step::EnsureImage(image) => {
+                let pulled = driver.ensure_image(image).await;
+                pulled.map_err(|error| Stop::Host(Trouble { error, pulling: true }))?;
+            }
+            Step::CreateContainer(plan) => *made = Some(driver.create_container(plan).await?),
+            Step::StartContainer(name) => *made = Some(driver.start_container(id_of(made.as_ref(), name)).await?),
+            Step::WriteSecrets(name) => self.write_secrets(driver, id_of(made.as_ref(), name)).await?,
+            Step::AwaitReady(ports) => await_ready(driver, ports, made).await?,
+            Step::RemoveContainer(id) => driver.remove_container(id).await?,
+            Step::RemoveWorkspace(mount) => driver.remove_workspace(mount, self.view.cluster).await?,
+            Step::Fail(..) => {}
+        }
+        crate::metrics::step(step, began.elapsed());
+        Ok(())
+    }
+
+    /// A failed predecessor keeps its names until it is taken down; the session's new sandbox is reason enough.
+    async fn wait_behind(&self) -> Result<(), Stop> {
+        if let Some(predecessor) = self.view.predecessor.as_ref().filter(|other| other.phase == Phase::Failed) {
+            let wish = Terminate {
+                sandbox: predecessor.id,
+                reason: format!("its session went on as {}", self.view.sandbox.id).into(),
+                if_deadline: None,
+                if_phase: Some(Phase::Failed),
+                at: self.node.now(),
+            };
+            // Whatever came of it shows in state and wakes this sandbox again.
+            let _refusal = self.node.commit_one(Command::Terminate(vec![wish])).await.map_err(Stop::Ledger)?;
+        }
+        Err(Stop::Behind)
+    }
+
+    async fn write_secrets(&self, driver: &dyn HostDriver, container: &str) -> Result<(), HostError> {
+        let sandbox = &self.view.sandbox;
+        let Some(sealed) = &sandbox.spec.sealed_env else { return Ok(()) };
+        let defect = |error: crate::Error| HostError::new(HostFailure::Permanent, error.code, error.message);
+        let secrets = self.node.options.secret.open(sandbox.id, sealed).map_err(defect)?;
+        let options = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
+        driver.files().write(container, naming::SECRETS_FILE, options, one_chunk(env_file(&secrets))).await
+    }
+
+    async fn commit(&self, phase: Phase, reason: &str) -> Result<(), Stop> {
+        self.advance(phase, None, Vec::new(), reason, false).await
+    }
+
+    async fn commit_running(&self, made: Option<&ContainerSeen>) -> Result<(), Stop> {
+        let Some(seen) = made else { return Err(Stop::Moved) };
+        let endpoints = endpoints(&self.view.host, &self.view.sandbox, seen);
+        self.advance(Phase::Running, Some(seen.id.as_str().into()), endpoints, "", false).await?;
+        let sandbox = &self.view.sandbox;
+        let took = self.node.now().since(sandbox.created_at);
+        crate::metrics::created(took);
+        tracing::info!(sandbox = %sandbox.id, host = %self.view.host.name, container = %seen.id, took_ms = took.0, "running");
+        Ok(())
+    }
+
+    async fn advance(
+        &self,
+        to: Phase,
+        container: Option<Box<str>>,
+        endpoints: Vec<Endpoint>,
+        reason: &str,
+        release: bool,
+    ) -> Result<(), Stop> {
+        let sandbox = &self.view.sandbox;
+        let at = self.node.now();
+        let news = Advance {
+            sandbox: sandbox.id,
+            generation: sandbox.generation,
+            to,
+            container,
+            endpoints,
+            release,
+            reason: reason.into(),
+            at,
+        };
+        match self.node.commit_one(Command::Advance(vec![news])).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refusal)) => {
+                tracing::debug!(sandbox = %sandbox.id, %to, ?refusal, "state has moved on");
+                Err(Stop::Moved)
+            }
+            Err(error) => Err(Stop::Ledger(error)),
+        }
+    }
+}
+
+/// The id Docker gave the container, or its name while that is all there is.
+fn id_of<'a>(made: Option<&'a ContainerSeen>, name: &'a str) -> &'a str {
+    made.map_or(name, |seen| seen.id.as_str())
+}
+
+/// A body of one piece.
+pub(crate) fn one_chunk(text: String) -> ByteStream {
+    Box::pin(futures_util::stream::once(std::future::ready(Ok(Bytes::from(text)))))
+}
+
+/// Whether a refusal only says that somebody else was faster.
+pub(crate) const fn is_past(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::GenerationPast | Refusal::WrongPhase(_) | Refusal::SandboxUnknown | Refusal::Conflict)
+}

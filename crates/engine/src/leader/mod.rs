@@ -1,0 +1,49 @@
+//! What only the leader does: place, execute, monitor, reconcile, reap. Each loop is level-triggered: it derives what to do
+//! from state, so a new leader continues where the old one stopped. Dropping the future stops everything at once.
+
+mod blame;
+pub(crate) mod desk;
+mod executor;
+mod job;
+pub(crate) mod loads;
+mod monitor;
+mod placer;
+mod ready;
+mod reaper;
+mod reconciler;
+mod takedown;
+mod yard;
+
+use crate::node::Node;
+use loads::Loads;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// Most placements and questions waiting for the placer: about a second's work; more are refused as overloaded.
+const DESK_LIMIT: usize = 4096;
+/// Between tries to confirm leadership; elections take longer.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(200);
+
+/// Leads until dropped.
+pub(crate) async fn lead(node: Arc<Node>, term: u64) {
+    // What earlier leaders committed must be seen before anything is decided or listed.
+    while let Err(error) = node.ledger.barrier().await {
+        tracing::debug!(%error, term, "leadership is not confirmed yet");
+        tokio::time::sleep(CONFIRM_PAUSE).await;
+    }
+    tracing::info!(term, node = %node.ledger.node(), "leading");
+    let loads = Arc::new(Loads::default());
+    let (sender, asks) = mpsc::channel(DESK_LIMIT);
+    let open = node.desk.open(sender.clone());
+    let everything = async {
+        tokio::join!(
+            placer::run(Arc::clone(&node), Arc::clone(&loads), asks),
+            executor::run(Arc::clone(&node), sender.clone()),
+            monitor::run(Arc::clone(&node), Arc::clone(&loads)),
+            reconciler::run(Arc::clone(&node)),
+            reaper::run(Arc::clone(&node), sender.clone()),
+        )
+    };
+    everything.await;
+    drop(open);
+}

@@ -1,0 +1,239 @@
+//! The placement loop: requests that arrive while earlier ones are being committed share the next log entry.
+//!
+//! It is the only place that chooses hosts. What it decides is judged again by apply; a refusal there is decided anew.
+
+mod batch;
+
+use super::{desk::Ask, loads::Loads, yard::Yard};
+use crate::{
+    Error,
+    node::Node,
+    questions::{PlaceAnswer, PlaceWish},
+};
+use batch::{Landed, Waiting};
+use plimsoll_lifecycle::ports::LedgerError;
+use plimsoll_placement::Request;
+use plimsoll_state::{Assignment, Command, Outcome, Sandbox, command::Assign};
+use plimsoll_types::{Code, Generation, Phase, SandboxId};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::{self, Instant, MissedTickBehavior},
+};
+
+/// Placements in one log entry: larger ones hold up apply, smaller ones cost a flush each.
+const BATCH_LIMIT: usize = 256;
+/// Log entries under way at once: enough to keep the log busy, few enough for batches to fill up under load.
+const ENTRIES_IN_FLIGHT: usize = 4;
+/// Placements that wait here for an entry; the rest wait in the desk's channel, and beyond that are refused.
+const BACKLOG: usize = 1024;
+/// How often one placement is decided anew after apply refused its host.
+const DECISIONS: u32 = 5;
+/// Sandboxes of the queue that are looked at in one go, oldest first.
+const QUEUE_LOOK: usize = 256;
+/// A pass at least so often: quarantines end by the clock.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Why the loop woke.
+enum Event {
+    Asked(Option<Ask>),
+    Landed(Landed),
+    Changed,
+}
+
+/// Places until dropped.
+pub(crate) async fn run(node: Arc<Node>, loads: Arc<Loads>, mut asks: mpsc::Receiver<Ask>) {
+    let mut placer = Placing::new(Arc::clone(&node), loads);
+    let mut tick = time::interval(PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let seen = placer.pass();
+        let room = placer.backlog.len() < BACKLOG;
+        let event = tokio::select! {
+            ask = asks.recv(), if room => Event::Asked(ask),
+            Some(landed) = placer.entries.join_next(), if !placer.entries.is_empty() => match landed {
+                Ok(landed) => Event::Landed(landed),
+                Err(error) => {
+                    tracing::error!(%error, "an entry's task ended badly");
+                    Event::Changed
+                }
+            },
+            _ = node.ledger.changed(seen) => Event::Changed,
+            () = placer.loads.changed.notified() => Event::Changed,
+            _ = tick.tick() => Event::Changed,
+        };
+        match event {
+            Event::Asked(None) => return,
+            Event::Asked(Some(ask)) => {
+                placer.take(ask);
+                // Whatever else waits goes along; nothing is waited for.
+                while placer.backlog.len() < BACKLOG
+                    && let Ok(ask) = asks.try_recv()
+                {
+                    placer.take(ask);
+                }
+            }
+            Event::Landed(landed) => placer.land(landed),
+            Event::Changed => {}
+        }
+    }
+}
+
+struct Placing {
+    node: Arc<Node>,
+    loads: Arc<Loads>,
+    yard: Yard,
+    /// Placements to decide, oldest first.
+    backlog: VecDeque<Waiting>,
+    /// Placements whose session or idempotency key is in an entry under way; bounded with the backlog.
+    parked: Vec<Waiting>,
+    busy: BTreeSet<batch::Key>,
+    entries: JoinSet<Landed>,
+}
+
+impl Placing {
+    fn new(node: Arc<Node>, loads: Arc<Loads>) -> Self {
+        Self {
+            node,
+            loads,
+            yard: Yard::default(),
+            backlog: VecDeque::new(),
+            parked: Vec::new(),
+            busy: BTreeSet::new(),
+            entries: JoinSet::new(),
+        }
+    }
+
+    /// One pass over all there is to decide; answers the index that it saw.
+    fn pass(&mut self) -> u64 {
+        let seen = self.node.read(|state| state.applied);
+        let changed = self.yard.follow(&self.node, &self.loads);
+        if changed && self.entries.len() < ENTRIES_IN_FLIGHT {
+            self.assign_queued();
+        }
+        while self.entries.len() < ENTRIES_IN_FLIGHT && !self.backlog.is_empty() {
+            self.propose_batch();
+        }
+        crate::metrics::queue(self.node.read(|state| state.pending_count()), self.backlog.len() + self.parked.len());
+        seen
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Place(wish, reply) => {
+                if self.backlog.len() + self.parked.len() >= 2 * BACKLOG {
+                    // Nobody listening is no error: the caller has gone.
+                    let _gone = reply.send(Err(Error::new(Code::Overloaded, Code::Overloaded.meaning())));
+                    return;
+                }
+                self.backlog.push_back(Waiting { wish, reply, since: Instant::now(), decisions: 0 });
+            }
+            Ask::Move(wish, reply) => self.move_on(wish, reply),
+            Ask::Explain(tenant, spec, reply) => {
+                self.yard.follow(&self.node, &self.loads);
+                let _gone = reply.send(Ok(self.yard.explain(&Request::of(&spec, tenant))));
+            }
+            Ask::Loads(reply) => {
+                let loads = self.loads.all().into_iter().map(|(host, measured)| (host, measured.raw));
+                let _gone = reply.send(loads.collect());
+            }
+        }
+    }
+
+    /// Gives hosts to the sandboxes that waited longest, as far as there is room.
+    fn assign_queued(&mut self) {
+        let now = self.node.now();
+        let queued: Vec<Arc<Sandbox>> = self.node.read(|state| {
+            let waits = |sandbox: &&Arc<Sandbox>| sandbox.queue_until.is_none_or(|until| until > now);
+            state.pending().filter(waits).take(QUEUE_LOOK).cloned().collect()
+        });
+        let mut assigns = Vec::new();
+        for sandbox in queued {
+            if self.yard.is_in_flight(sandbox.id) {
+                continue;
+            }
+            let request = Request::of(&sandbox.spec, sandbox.tenant.clone());
+            let generation = sandbox.generation.next();
+            if let Some(host) = self.yard.choose(sandbox.id, generation, &request) {
+                let assignment = Assignment { host, generation };
+                assigns.push(Assign { sandbox: sandbox.id, assignment, at: now });
+            }
+        }
+        if !assigns.is_empty() {
+            self.propose_assigns(assigns, None);
+        }
+    }
+
+    /// Gives an incarnation that could not start another host.
+    fn move_on(&mut self, wish: super::desk::MoveWish, reply: oneshot::Sender<Result<(), Error>>) {
+        self.yard.follow(&self.node, &self.loads);
+        let current = self.node.read(|state| state.sandboxes.get(&wish.sandbox).cloned());
+        let movable = |sandbox: &Arc<Sandbox>| {
+            sandbox.generation == wish.generation && matches!(sandbox.phase, Phase::Assigned | Phase::Starting)
+        };
+        let Some(sandbox) = current.filter(movable) else {
+            let _gone = reply.send(Err(Error::new(Code::Conflict, Code::Conflict.meaning())));
+            return;
+        };
+        let request = Request::of(&sandbox.spec, sandbox.tenant.clone());
+        let generation = wish.generation.next();
+        match self.yard.choose_but(&wish.avoid, sandbox.id, generation, &request) {
+            Ok(host) => {
+                let assign =
+                    Assign { sandbox: sandbox.id, assignment: Assignment { host, generation }, at: self.node.now() };
+                self.propose_assigns(vec![assign], Some(reply));
+            }
+            Err(refusal) => {
+                // Empty where there is no other host to say anything about.
+                let text = refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
+                let _gone = reply.send(Err(Error::new(Code::NoCapacity, text)));
+            }
+        }
+    }
+
+    fn propose_assigns(&mut self, assigns: Vec<Assign>, reply: Option<oneshot::Sender<Result<(), Error>>>) {
+        let node = Arc::clone(&self.node);
+        let sandboxes: Vec<SandboxId> = assigns.iter().map(|assign| assign.sandbox).collect();
+        self.entries.spawn(async move {
+            let outcome = node.ledger.propose(Command::Assign(assigns)).await.map(|applied| applied.outcome);
+            Landed::Assigned { sandboxes, outcome, reply }
+        });
+    }
+
+    fn land(&mut self, landed: Landed) {
+        // First what state has now, then the tickets: nothing is free in between.
+        self.yard.follow(&self.node, &self.loads);
+        match landed {
+            Landed::Assigned { sandboxes, outcome, reply } => {
+                for sandbox in sandboxes {
+                    self.yard.landed(sandbox);
+                }
+                if let Some(reply) = reply {
+                    let _gone = reply.send(first_refusal(outcome));
+                }
+            }
+            Landed::Placed { batch, outcome } => self.land_batch(batch, outcome),
+        }
+    }
+}
+
+/// The generation that a new sandbox's first assignment has.
+const FIRST: Generation = Generation::FIRST;
+
+fn first_refusal(outcome: Result<Outcome, LedgerError>) -> Result<(), Error> {
+    match outcome? {
+        Outcome::Each(each) => each.into_iter().find_map(Result::err).map_or(Ok(()), |refusal| Err(refusal.into())),
+        Outcome::Refused(refusal) => Err(refusal.into()),
+        Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) => Ok(()),
+    }
+}
+
+/// A placement as it was asked for, with whoever waits for it.
+type Reply = oneshot::Sender<Result<PlaceAnswer, Error>>;
+/// What was asked.
+type Wish = Box<PlaceWish>;

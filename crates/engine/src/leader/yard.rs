@@ -1,0 +1,220 @@
+//! The placer's picture of the hosts: state and measured loads on one side, reservations in flight on the other.
+//!
+//! It follows state by comparing records, never by believing that it saw every change.
+
+use super::loads::Loads;
+use crate::{node::Node, questions::WireExplained, request::HostVerdict};
+use plimsoll_placement::{Decision, HostView, Placer, Refusal, Request, Ticket};
+use plimsoll_state::{Host, State};
+use plimsoll_types::{Generation, HostId, LoadLine, MeasuredLoad, MilliCpu, SandboxId, Timestamp};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What is known of the hosts and of what is under way to them.
+#[derive(Default)]
+pub(crate) struct Yard {
+    placer: Placer,
+    hosts: BTreeMap<HostId, Known>,
+    /// Decisions whose log entry is not known to be applied or refused. Bounded by the placer's batches.
+    in_flight: BTreeMap<SandboxId, (Generation, Ticket)>,
+    /// CPU of what was placed on each host since its last reading (told by its time): it counts as used until the next one
+    /// shows it. Otherwise everything that comes between two polls would go to whichever host was read as the idlest. Memory is
+    /// left out: there measured use refuses hosts, and what is only expected must not.
+    expected: BTreeMap<HostId, (Timestamp, MilliCpu)>,
+    line: Option<LoadLine>,
+    seen: Option<u64>,
+}
+
+struct Known {
+    record: Arc<Host>,
+    quarantined: bool,
+}
+
+impl Yard {
+    /// Brings the picture up to state; true if anything may have changed.
+    pub(crate) fn follow(&mut self, node: &Node, loads: &Loads) -> bool {
+        let now = node.now();
+        let over = |known: &Known| known.quarantined != quarantined(&known.record, now);
+        let stale = self.hosts.values().any(over);
+        let loads = loads.all();
+        let changed = node.read(|state| {
+            if self.seen == Some(state.applied) && !stale {
+                return false;
+            }
+            self.seen = Some(state.applied);
+            self.follow_state(state, now, |host| loads.get(&host).map(|measured| measured.smooth));
+            true
+        });
+        self.expected.retain(|host, (at, _)| loads.get(host).is_some_and(|measured| measured.raw.at == *at));
+        for (host, measured) in &loads {
+            let expected = self.expected.get(host).map_or(MilliCpu::ZERO, |(_, expected)| *expected);
+            self.placer.set_load(*host, Some(with(measured.smooth, expected)));
+        }
+        changed
+    }
+
+    /// Counts what was just placed on a host as used there until its next reading.
+    fn expect(&mut self, host: HostId, request: &Request) {
+        if let Some(load) = self.placer.host(host).and_then(|view| view.measured) {
+            let (_, expected) = self.expected.entry(host).or_insert((load.at, MilliCpu::ZERO));
+            *expected = expected.saturating_add(request.resources.cpu);
+            self.placer.set_load(host, Some(with(load, request.resources.cpu)));
+        }
+    }
+
+    fn follow_state(&mut self, state: &State, now: Timestamp, measured: impl Fn(HostId) -> Option<MeasuredLoad>) {
+        let line = state.policy.load_line;
+        let all = self.line.replace(line) != Some(line);
+        for (id, record) in &state.hosts {
+            let quarantined = quarantined(record, now);
+            let same = self
+                .hosts
+                .get(id)
+                .is_some_and(|known| Arc::ptr_eq(&known.record, record) && known.quarantined == quarantined);
+            if all || !same {
+                let view = HostView { measured: measured(*id), quarantined, ..view_of(state, record, &line) };
+                self.placer.upsert(view);
+                self.hosts.insert(*id, Known { record: Arc::clone(record), quarantined });
+            }
+        }
+        let gone: Vec<_> = self.hosts.keys().filter(|id| !state.hosts.contains_key(id)).copied().collect();
+        for id in gone {
+            self.hosts.remove(&id);
+            self.placer.remove(id);
+        }
+        // After the upsert: for a moment a reservation may count twice, never not at all.
+        let placer = &mut self.placer;
+        self.in_flight.retain(|sandbox, (generation, ticket)| {
+            let applied = state.sandboxes.get(sandbox).is_some_and(|sandbox| sandbox.generation >= *generation);
+            if applied {
+                placer.settle(*ticket);
+            }
+            !applied
+        });
+    }
+
+    /// Chooses a host and counts the reservation as in flight.
+    pub(crate) fn choose(&mut self, sandbox: SandboxId, generation: Generation, request: &Request) -> Option<HostId> {
+        let Decision { host, ticket, .. } = self.placer.try_place(request)?;
+        self.expect(host, request);
+        if let Some((_, earlier)) = self.in_flight.insert(sandbox, (generation, ticket)) {
+            self.placer.settle(earlier);
+        }
+        Some(host)
+    }
+
+    /// As [`Yard::choose`], as if these hosts were quarantined.
+    ///
+    /// # Errors
+    /// Why none of the others fits, or `None` where there are no others.
+    pub(crate) fn choose_but(
+        &mut self,
+        avoid: &[HostId],
+        sandbox: SandboxId,
+        generation: Generation,
+        request: &Request,
+    ) -> Result<HostId, Option<Refusal>> {
+        let held: Vec<HostView> = avoid.iter().filter_map(|host| self.placer.host(*host).cloned()).collect();
+        for view in &held {
+            self.placer.upsert(HostView { quarantined: true, ..view.clone() });
+        }
+        let chosen = self.choose(sandbox, generation, request).ok_or_else(|| {
+            let mut explained = self.placer.explain(request);
+            explained.verdicts.retain(|verdict| !avoid.contains(&verdict.host));
+            explained.refusal().filter(|refusal| !refusal.tally.is_empty())
+        });
+        held.into_iter().for_each(|view| self.placer.upsert(view));
+        chosen
+    }
+
+    /// Ends an in-flight reservation whose log entry was answered, whatever the answer.
+    pub(crate) fn landed(&mut self, sandbox: SandboxId) {
+        if let Some((_, ticket)) = self.in_flight.remove(&sandbox) {
+            self.placer.settle(ticket);
+        }
+    }
+
+    /// Whether a decision for this sandbox is in flight.
+    pub(crate) fn is_in_flight(&self, sandbox: SandboxId) -> bool {
+        self.in_flight.contains_key(&sandbox)
+    }
+
+    /// Why nothing fits.
+    pub(crate) fn refusal(&self, request: &Request) -> Refusal {
+        self.placer.refusal(request)
+    }
+
+    /// A dry run.
+    pub(crate) fn explain(&self, request: &Request) -> WireExplained {
+        let explanation = self.placer.explain(request);
+        let hosts = explanation.verdicts.iter().map(|verdict| HostVerdict {
+            host: verdict.host,
+            name: verdict.name.clone(),
+            score_ppm: verdict.result.as_ref().ok().map(|score| score.load_ppm),
+            rejection: verdict.result.as_ref().err().map(ToString::to_string),
+        });
+        WireExplained {
+            chosen: explanation.chosen().map(|(verdict, _)| verdict.name.clone()),
+            sentence: explanation.to_string(),
+            hosts: hosts.collect(),
+        }
+    }
+}
+
+/// A reading, and what is not in it yet.
+fn with(load: MeasuredLoad, expected: MilliCpu) -> MeasuredLoad {
+    MeasuredLoad { cpu: load.cpu.saturating_add(expected), ..load }
+}
+
+fn quarantined(host: &Host, now: Timestamp) -> bool {
+    host.quarantine.as_ref().is_some_and(|quarantine| quarantine.at > now)
+}
+
+fn view_of(state: &State, host: &Host, line: &LoadLine) -> HostView {
+    let mut tenants = BTreeMap::new();
+    let mut groups = BTreeSet::new();
+    for sandbox in state.on_host(host.id) {
+        let count: &mut u32 = tenants.entry(sandbox.tenant.clone()).or_default();
+        *count = count.saturating_add(1);
+        if let Some(group) = &sandbox.spec.anti_affinity {
+            groups.insert((sandbox.tenant.clone(), group.clone()));
+        }
+    }
+    HostView {
+        labels: host.labels.clone(),
+        price_milli_per_hour: host.price_milli_per_hour,
+        runtimes: HostView::runtimes_among(&host.facts.runtimes),
+        reserved: host.reserved,
+        health: host.health,
+        cordoned: host.cordon.is_some(),
+        tenants,
+        groups,
+        ..HostView::new(host.id, host.name.clone(), host.facts.totals, line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_types::{Bytes, HostName, ImageRef, Resources, SandboxSpec, TenantId};
+
+    /// Two busy hosts, one a little less so: what is placed between two readings must not all go there.
+    #[test]
+    fn what_comes_between_two_polls_is_spread() {
+        let totals = Resources { cpu: MilliCpu(16_000), memory: Bytes::gib(64), disk: Bytes::gib(500) };
+        let mut yard = Yard::default();
+        for (id, cpu) in [(1, 8_000), (2, 8_100)] {
+            let load = MeasuredLoad { at: Timestamp(7), cpu: MilliCpu(cpu), ..MeasuredLoad::default() };
+            let name = HostName::new(&format!("h{id}")).unwrap();
+            let view = HostView::new(HostId(id), name, totals, &LoadLine::default());
+            yard.placer.upsert(HostView { measured: Some(load), ..view });
+        }
+        let spec = SandboxSpec::new(ImageRef::new("debian:12").unwrap());
+        let request = Request::of(&spec, TenantId::default_tenant());
+        let chosen: Vec<u32> =
+            (0..4).map(|n| yard.choose(SandboxId::from_parts(n, 1), Generation::FIRST, &request).unwrap().0).collect();
+        assert_eq!(chosen, [1, 2, 1, 2]);
+    }
+}

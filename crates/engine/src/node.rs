@@ -1,0 +1,66 @@
+//! What every part of the engine on one node shares: the ports, the drivers, and the way to this node's leader loops.
+
+use crate::{Error, drivers::Drivers, leader::desk::Desk, options::EngineOptions};
+use plimsoll_lifecycle::ports::{Applied, Clock, Ledger, LedgerError, ledger};
+use plimsoll_state::{Command, Outcome, State};
+use plimsoll_types::{KeyId, OperationId, SandboxId, Timestamp};
+use std::sync::Arc;
+
+/// One node's engine room.
+pub(crate) struct Node {
+    pub(crate) options: EngineOptions,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) drivers: Drivers,
+    pub(crate) desk: Desk,
+}
+
+impl Node {
+    /// Now, by the clock port.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Reads a value out of the state as applied here.
+    pub(crate) fn read<T>(&self, reader: impl FnOnce(&State) -> T) -> T {
+        ledger::read(self.ledger.as_ref(), reader)
+    }
+
+    /// Proposes; a refusal of the whole command is an error.
+    pub(crate) async fn commit(&self, command: Command) -> Result<Outcome, Error> {
+        let Applied { outcome, .. } = self.ledger.propose(command).await?;
+        match outcome {
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) | Outcome::Each(_) => {
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// Proposes a command with one item and answers that item's outcome.
+    pub(crate) async fn commit_one(
+        &self,
+        command: Command,
+    ) -> Result<Result<(), plimsoll_state::Refusal>, LedgerError> {
+        Ok(match self.ledger.propose(command).await?.outcome {
+            Outcome::Each(each) => each.into_iter().next().unwrap_or(Ok(())),
+            Outcome::Refused(refusal) => Err(refusal),
+            Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) => Ok(()),
+        })
+    }
+
+    /// A new sandbox's id.
+    pub(crate) fn new_sandbox(&self) -> SandboxId {
+        SandboxId::from_parts(self.now().0, rand::random())
+    }
+
+    /// A new operation's id.
+    pub(crate) fn new_operation(&self) -> OperationId {
+        OperationId::from_parts(self.now().0, rand::random())
+    }
+
+    /// A new API key's id.
+    pub(crate) fn new_key(&self) -> KeyId {
+        KeyId::from_parts(self.now().0, rand::random())
+    }
+}

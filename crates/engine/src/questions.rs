@@ -1,0 +1,122 @@
+//! What nodes ask the leader's engine, and its answers: a wire format between nodes of adjacent releases.
+
+use crate::{Error, request::HostVerdict};
+use bytes::Bytes;
+use plimsoll_state::command::Idempotency;
+use plimsoll_types::{
+    Code, HostId, HostName, MeasuredLoad, Millis, OperationId, SandboxId, SandboxSpec, SessionId, TenantId,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The format's version: raised when an old node would misread a message; added fields do not raise it.
+const VERSION: u16 = 1;
+
+/// Something only the leader can decide.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Question {
+    /// Record this sandbox on a host, or in the queue.
+    Place(Box<PlaceWish>),
+    /// Where would this go now?
+    Explain { tenant: TenantId, spec: Arc<SandboxSpec> },
+    /// What was measured last on each host?
+    Loads,
+}
+
+/// A sandbox to place. The asking node chose the ids, so that asking again after a lost answer makes nothing twice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PlaceWish {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) operation: OperationId,
+    pub(crate) tenant: TenantId,
+    pub(crate) session: SessionId,
+    pub(crate) spec: Arc<SandboxSpec>,
+    pub(crate) lifetime: Option<Millis>,
+    pub(crate) queue_timeout: Option<Millis>,
+    pub(crate) idempotency: Option<Idempotency>,
+}
+
+/// What the leader says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// How a placement ended.
+    Placed(PlaceAnswer),
+    /// A dry run's answer.
+    Explained(WireExplained),
+    /// Loads by host.
+    Loads(BTreeMap<HostId, MeasuredLoad>),
+    /// It cannot or will not.
+    Error(WireError),
+}
+
+/// How a placement ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PlaceAnswer {
+    /// The sandbox was recorded.
+    Created(SandboxId),
+    /// The session has this live one.
+    SessionLive(SandboxId),
+    /// The idempotency key had made this one.
+    Replayed(SandboxId),
+}
+
+/// [`crate::Explained`] on the wire.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireExplained {
+    pub(crate) chosen: Option<HostName>,
+    pub(crate) sentence: String,
+    pub(crate) hosts: Vec<HostVerdict>,
+}
+
+/// [`crate::Error`] on the wire.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WireError {
+    code: Code,
+    message: String,
+    sandbox: Option<SandboxId>,
+}
+
+impl From<Error> for WireError {
+    fn from(error: Error) -> Self {
+        Self { code: error.code, message: error.message, sandbox: error.sandbox }
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        Self { code: error.code, message: error.message, sandbox: error.sandbox }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u16,
+    body: T,
+}
+
+/// Writes a message.
+pub(crate) fn encode<T: Serialize>(body: &T) -> Result<Bytes, Error> {
+    serde_json::to_vec(&Envelope { version: VERSION, body })
+        .map(Bytes::from)
+        .map_err(|error| Error::new(Code::Internal, format!("a message to the leader cannot be written: {error}")))
+}
+
+/// Reads a message.
+pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u16,
+    }
+    // The error shows no content: a wish carries the caller's environment.
+    let unreadable = |what: &str| Error::new(Code::Internal, format!("nodes do not understand each other: {what}"));
+    let version: Version = serde_json::from_slice(bytes).map_err(|_| unreadable("no version in the message"))?;
+    if version.version != VERSION {
+        return Err(unreadable(&format!("message version {}, this node speaks {VERSION}", version.version)));
+    }
+    serde_json::from_slice::<Envelope<T>>(bytes)
+        .map(|envelope| envelope.body)
+        .map_err(|_| unreadable("the message has another shape; bring all nodes to one release"))
+}
