@@ -1,0 +1,136 @@
+//! Hosts, for operators.
+
+use crate::{
+    auth::Operator,
+    convert::{host, rules::Rules},
+    error::Answer,
+    extract::Json,
+    options::Api,
+};
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+use plimsoll_client::wire;
+use plimsoll_types::Label;
+
+/// Look at a host without adding it.
+///
+/// Without the confirmed fingerprint only the host key is shown.
+#[utoipa::path(
+    post, path = "/v1/hosts:check", tag = "hosts", operation_id = "checkHost", request_body = wire::NewHost,
+    responses((status = 200, body = wire::HostCheck)),
+)]
+pub(crate) async fn check(
+    State(api): State<Api>,
+    _: Operator,
+    Json(body): Json<wire::NewHost>,
+) -> Answer<axum::Json<wire::HostCheck>> {
+    let found = api.options.operations.check_host(&host::new_host(body)?).await?;
+    Ok(axum::Json(host::check(found)))
+}
+
+/// Check and add a host.
+#[utoipa::path(
+    post, path = "/v1/hosts", tag = "hosts", operation_id = "addHost", request_body = wire::NewHost,
+    responses((status = 201, body = wire::Host)),
+)]
+pub(crate) async fn add(
+    State(api): State<Api>,
+    _: Operator,
+    Json(body): Json<wire::NewHost>,
+) -> Answer<(StatusCode, axum::Json<wire::Host>)> {
+    let (status, _) = api.options.operations.add_host(host::new_host(body)?).await?;
+    Ok((StatusCode::CREATED, axum::Json(host::host(status))))
+}
+
+/// Every host, by name.
+#[utoipa::path(get, path = "/v1/hosts", tag = "hosts", operation_id = "listHosts", responses((status = 200, body = Vec<wire::Host>)))]
+pub(crate) async fn list(State(api): State<Api>, _: Operator) -> Answer<axum::Json<Vec<wire::Host>>> {
+    let hosts = api.options.operations.hosts().await?;
+    Ok(axum::Json(hosts.into_iter().map(host::host).collect()))
+}
+
+/// One host, by name or id.
+#[utoipa::path(
+    get, path = "/v1/hosts/{name}", tag = "hosts", operation_id = "getHost",
+    params(("name" = String, Path)), responses((status = 200, body = wire::Host)),
+)]
+pub(crate) async fn get(
+    State(api): State<Api>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Answer<axum::Json<wire::Host>> {
+    Ok(axum::Json(host::host(api.options.operations.host(&name).await?)))
+}
+
+/// Place nothing new on a host.
+#[utoipa::path(
+    post, path = "/v1/hosts/{name}/cordon", tag = "hosts", operation_id = "cordonHost", request_body = wire::CordonHost,
+    params(("name" = String, Path)), responses((status = 200, body = wire::Host)),
+)]
+pub(crate) async fn cordon(
+    State(api): State<Api>,
+    _: Operator,
+    Path(name): Path<String>,
+    Json(body): Json<wire::CordonHost>,
+) -> Answer<axum::Json<wire::Host>> {
+    let mut rules = Rules::default();
+    rules.require(
+        body.reason.len() <= 255 && !body.reason.contains(char::is_control),
+        "/reason",
+        "at most 255 bytes on one line",
+    );
+    rules.end()?;
+    let id = api.options.operations.host(&name).await?.host.id;
+    api.options.operations.cordon(id, Some(&body.reason)).await?;
+    Ok(axum::Json(host::host(api.options.operations.host(&name).await?)))
+}
+
+/// End a cordon.
+#[utoipa::path(
+    post, path = "/v1/hosts/{name}/uncordon", tag = "hosts", operation_id = "uncordonHost",
+    params(("name" = String, Path)), responses((status = 200, body = wire::Host)),
+)]
+pub(crate) async fn uncordon(
+    State(api): State<Api>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Answer<axum::Json<wire::Host>> {
+    let id = api.options.operations.host(&name).await?.host.id;
+    api.options.operations.cordon(id, None).await?;
+    Ok(axum::Json(host::host(api.options.operations.host(&name).await?)))
+}
+
+/// Change a host's labels.
+#[utoipa::path(
+    patch, path = "/v1/hosts/{name}", tag = "hosts", operation_id = "labelHost", request_body = wire::LabelHost,
+    params(("name" = String, Path)), responses((status = 200, body = wire::Host)),
+)]
+pub(crate) async fn label(
+    State(api): State<Api>,
+    _: Operator,
+    Path(name): Path<String>,
+    Json(body): Json<wire::LabelHost>,
+) -> Answer<axum::Json<wire::Host>> {
+    let mut rules = Rules::default();
+    rules.take("/set", Label::check_all(&body.set));
+    for (index, key) in body.remove.iter().enumerate() {
+        rules.take(format!("/remove/{index}"), Label::check(key, ""));
+    }
+    rules.end()?;
+    let id = api.options.operations.host(&name).await?.host.id;
+    api.options.operations.label_host(id, body.set, body.remove.into_iter().map(Into::into).collect()).await?;
+    Ok(axum::Json(host::host(api.options.operations.host(&name).await?)))
+}
+
+/// Forget a host that holds no sandboxes.
+#[utoipa::path(
+    delete, path = "/v1/hosts/{name}", tag = "hosts", operation_id = "removeHost",
+    params(("name" = String, Path)), responses((status = 204, description = "It is forgotten")),
+)]
+pub(crate) async fn remove(State(api): State<Api>, _: Operator, Path(name): Path<String>) -> Answer<StatusCode> {
+    let id = api.options.operations.host(&name).await?.host.id;
+    api.options.operations.remove_host(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,14 @@
+//! The handlers, one file for each thing they are about.
+
+pub(crate) mod cluster;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod exec_stream;
+pub(crate) mod files;
+pub(crate) mod hosts;
+pub(crate) mod keys;
+pub(crate) mod listing;
+pub(crate) mod placements;
+pub(crate) mod sandboxes;
+pub(crate) mod system;
+pub(crate) mod terminals;

@@ -1,0 +1,126 @@
+//! A sandbox's life over HTTP, in the platform's words.
+
+use crate::world::{World, code, request};
+use plimsoll_client::{SandboxFilter, Wait, wire};
+use plimsoll_types::{Code, Phase};
+use reqwest::Method;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_sandbox_is_made_found_extended_and_taken_down() {
+    let world = World::new().await;
+    let made = world.ensure("s1").await;
+    assert!(made.created && !made.recovered && made.sandbox.phase == Phase::Running);
+    assert!(made.sandbox.tunnel_url.as_deref().is_some_and(|url| url.starts_with("http://")), "{made:?}");
+    assert_eq!((made.sandbox.host.unwrap().as_str(), made.sandbox.image.as_str()), ("h0", "base:1"));
+    let id = made.sandbox.id;
+    assert!(!world.ensure("s1").await.created);
+    assert_eq!(code(world.operator.create(&request("s1"), Wait::Default, None).await), Code::SessionLive);
+    let found = world.operator.sandbox(id).await.unwrap();
+    assert_eq!(world.operator.tunnels(id).await.unwrap().tunnel_url, found.tunnel_url);
+    assert_eq!(world.operator.check(&[id]).await.unwrap(), [id]);
+    world.operator.stats(id).await.expect("stats");
+    world.operator.write_env(id, [("TOKEN".to_owned(), "x".to_owned())].into()).await.expect("written");
+
+    let until = wire::ExtendSandbox { lifetime_s: Some(7200), deadline: None };
+    let longer = world.operator.extend(id, &until).await.unwrap();
+    assert!(longer.deadline > found.deadline);
+    assert_eq!(code(world.operator.extend(id, &wire::ExtendSandbox::default()).await), Code::InvalidRequest);
+    let forever =
+        world.operator.extend(id, &wire::ExtendSandbox { lifetime_s: Some(0), deadline: None }).await.unwrap();
+    assert_eq!(forever.deadline, None);
+
+    world.operator.terminate(id, Wait::Default).await.unwrap();
+    world.operator.terminate(id, Wait::Default).await.expect("twice is once");
+    assert_eq!(world.operator.check(&[id]).await.unwrap(), []);
+    assert_eq!(world.operator.sandbox(id).await.unwrap().phase, Phase::Terminated);
+    assert_eq!(code(world.operator.tunnels(id).await), Code::WrongPhase);
+}
+
+#[tokio::test]
+async fn waiting_is_the_callers_choice() {
+    let world = World::new().await;
+    let made = world.operator.ensure(&request("s1"), Wait::No).await.unwrap();
+    assert!(made.created);
+    let body = serde_json::to_vec(&request("s2")).unwrap();
+    let response =
+        world.raw(Method::POST, "/v1/sandboxes").header("prefer", "respond-async").body(body).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 202);
+    let place = response.headers()["location"].to_str().unwrap().to_owned();
+    let sandbox: wire::Sandbox = response.json().await.unwrap();
+    assert_eq!(place, format!("/v1/sandboxes/{}", sandbox.id));
+    let ready = world.operator.ensure(&request("s2"), Wait::Upto(Duration::from_secs(20))).await.unwrap();
+    assert_eq!((ready.sandbox.id, ready.sandbox.phase), (sandbox.id, Phase::Running));
+}
+
+#[tokio::test]
+async fn lists_filter_and_page() {
+    let world = World::new().await;
+    for n in 0..5 {
+        let labels = [("n".into(), n.to_string().into()), ("all".into(), "yes".into())].into();
+        world
+            .operator
+            .ensure(&wire::CreateSandbox { labels, ..request(&format!("s{n}")) }, Wait::Default)
+            .await
+            .unwrap();
+    }
+    let list = async |filter: SandboxFilter| world.operator.sandboxes(&filter).await.unwrap();
+    let sessions =
+        |page: &wire::Page<wire::Sandbox>| page.items.iter().map(|it| it.session.to_string()).collect::<Vec<_>>();
+    let first = list(SandboxFilter { limit: Some(2), labels: vec!["all=yes".into()], ..Default::default() }).await;
+    assert_eq!(sessions(&first), ["s0", "s1"]);
+    let rest = list(SandboxFilter { limit: Some(3), after: first.next, ..Default::default() }).await;
+    assert_eq!((sessions(&rest), &rest.next), (vec!["s2".to_owned(), "s3".into(), "s4".into()], &None));
+    assert_eq!(sessions(&list(SandboxFilter { labels: vec!["n=3".into()], ..Default::default() }).await), ["s3"]);
+    assert_eq!(
+        sessions(&list(SandboxFilter { session: Some("s4".into()), stale: true, ..Default::default() }).await),
+        ["s4"]
+    );
+    assert_eq!(list(SandboxFilter { host: Some("h0".into()), ..Default::default() }).await.items.len(), 5);
+    world.operator.terminate(rest.items[0].id, Wait::Default).await.unwrap();
+    assert_eq!(list(SandboxFilter::default()).await.items.len(), 4);
+    assert_eq!(list(SandboxFilter { all: true, ..Default::default() }).await.items.len(), 5);
+    let gone = list(SandboxFilter { phases: vec![Phase::Terminated], ..Default::default() }).await;
+    assert_eq!(sessions(&gone), ["s2"]);
+    let metadata: wire::Page<wire::Sandbox> =
+        world.raw(Method::GET, "/v1/sandboxes?metadata=n%3D1").send().await.unwrap().json().await.unwrap();
+    assert_eq!(sessions(&metadata), ["s1"]);
+    assert_eq!(
+        code(world.operator.sandboxes(&SandboxFilter { host: Some("h9".into()), ..Default::default() }).await),
+        Code::HostNotFound
+    );
+}
+
+#[tokio::test]
+async fn no_room_explains_itself_and_a_dry_run_places_nothing() {
+    let world = World::new().await;
+    let huge = wire::CreateSandbox { memory: Some("999GiB".parse().unwrap()), ..request("big") };
+    let refused = world.operator.ensure(&huge, Wait::Default).await.expect_err("no room");
+    assert_eq!(refused.code(), Code::NoCapacity);
+    assert!(refused.to_string().starts_with("no host fits"), "{refused}");
+    let explained = world.operator.explain(&huge).await.unwrap();
+    assert_eq!((explained.chosen, explained.sentence), (None, refused.to_string()));
+    assert!(explained.hosts[0].rejection.is_some());
+    let fits = world.operator.explain(&request("small")).await.unwrap();
+    assert_eq!(fits.chosen.unwrap().as_str(), "h0");
+    assert!(fits.hosts[0].score_ppm.is_some());
+    assert!(world.cluster.committed().sandboxes.is_empty());
+}
+
+#[tokio::test]
+async fn a_terminal_says_where_to_log_in() {
+    let world = World::new().await;
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@here";
+    let body = serde_json::json!({"session": "t1", "ssh_keys": [key], "git_token": "hunter2"});
+    let terminal = world.operator.create_terminal(&serde_json::from_value(body).unwrap(), Wait::Default).await.unwrap();
+    let sandbox = &terminal.provided.sandbox;
+    assert_eq!((terminal.ssh_host.as_str(), terminal.ssh_port), ("gateway.example", 2222));
+    assert_eq!(terminal.ssh_user, sandbox.id.to_string());
+    assert!(sandbox.preview_url.is_some() && !format!("{sandbox:?}").contains("hunter2"));
+    let without = World::with(|options| options.gateway = None).await;
+    let body = serde_json::json!({"session": "t1", "ssh_keys": [key]});
+    assert_eq!(
+        code(without.operator.create_terminal(&serde_json::from_value(body).unwrap(), Wait::Default).await),
+        Code::NotFound
+    );
+}

@@ -1,0 +1,90 @@
+//! The event stream: server-sent events, parsed as they come.
+
+use crate::{
+    call::Call,
+    client::{ByteStream, Client},
+    error::Error,
+    wire::{Event, EventId, Problem},
+};
+use bytes::BytesMut;
+use futures_util::StreamExt;
+
+/// A line longer than this is no event of ours: the longest one holds a reason of a few hundred bytes.
+const MAX_LINE: usize = 1 << 20;
+
+/// Events in order, without gaps. Ends with the connection; go on after the last event's id.
+pub struct EventStream {
+    bytes: ByteStream,
+    buffer: BytesMut,
+    data: String,
+    problem: bool,
+}
+
+impl Client {
+    /// Events after this one, or from now on.
+    ///
+    /// # Errors
+    /// See [`Error`]; `events_gone` if the events after `after` are no longer kept.
+    pub async fn events(&self, after: Option<EventId>) -> Result<EventStream, Error> {
+        let call = Call::get(&["v1", "events"]).query("after", after).header("accept", Some("text/event-stream"));
+        let bytes = self.stream(call).await?;
+        Ok(EventStream { bytes, buffer: BytesMut::new(), data: String::new(), problem: false })
+    }
+}
+
+impl EventStream {
+    /// The next event; `None` once the stream has ended.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the node ends the stream with a problem.
+    pub async fn next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            while let Some(line) = self.line() {
+                if let Some(data) = self.absorb(&line) {
+                    return self.parse(&data).map(Some);
+                }
+            }
+            if self.buffer.len() > MAX_LINE {
+                return Err(not_understood("a line is too long"));
+            }
+            match self.bytes.next().await {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk?),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
+        let line = self.buffer.split_to(end + 1);
+        Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// Takes one line in; the data of an event if the line ended one.
+    fn absorb(&mut self, line: &str) -> Option<String> {
+        if line.is_empty() {
+            return (!self.data.is_empty()).then(|| std::mem::take(&mut self.data));
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "data" => self.data.push_str(value),
+            "event" => self.problem = value == "problem",
+            // Ids are in the data as well; comments keep the connection alive.
+            _ => {}
+        }
+        None
+    }
+
+    fn parse(&self, data: &str) -> Result<Event, Error> {
+        if self.problem {
+            let problem: Problem = serde_json::from_str(data).map_err(|error| not_understood(&error.to_string()))?;
+            return Err(problem.into());
+        }
+        serde_json::from_str(data).map_err(|error| not_understood(&error.to_string()))
+    }
+}
+
+fn not_understood(why: &str) -> Error {
+    Error::Protocol { doing: "GET /v1/events".to_owned(), why: why.to_owned() }
+}

@@ -1,0 +1,75 @@
+//! Calls about hosts, for operators.
+
+use crate::{
+    call::Call,
+    client::Client,
+    error::Error,
+    wire::{CordonHost, Host, HostCheck, LabelHost, NewHost},
+};
+
+impl Client {
+    /// Looks at a host without adding it.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn check_host(&self, host: &NewHost) -> Result<HostCheck, Error> {
+        self.json(&Call::post(&["v1", "hosts:check"]).repeatable(true).json(host)).await
+    }
+
+    /// Checks and adds a host.
+    ///
+    /// # Errors
+    /// See [`Error`]; `host_key_unknown` while the fingerprint is not confirmed.
+    pub async fn add_host(&self, host: &NewHost) -> Result<Host, Error> {
+        self.json(&Call::post(&["v1", "hosts"]).json(host)).await
+    }
+
+    /// Every host, by name.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn hosts(&self) -> Result<Vec<Host>, Error> {
+        self.json(&Call::get(&["v1", "hosts"])).await
+    }
+
+    /// One host by name or id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn host(&self, name: &str) -> Result<Host, Error> {
+        self.json(&Call::get(&["v1", "hosts", name])).await
+    }
+
+    /// Places nothing new on a host.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cordon_host(&self, name: &str, reason: &str) -> Result<Host, Error> {
+        let body = CordonHost { reason: reason.to_owned() };
+        self.json(&Call::post(&["v1", "hosts", name, "cordon"]).repeatable(true).json(&body)).await
+    }
+
+    /// Ends a cordon.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn uncordon_host(&self, name: &str) -> Result<Host, Error> {
+        self.json(&Call::post(&["v1", "hosts", name, "uncordon"]).repeatable(true)).await
+    }
+
+    /// Changes a host's labels.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn label_host(&self, name: &str, change: &LabelHost) -> Result<Host, Error> {
+        self.json(&Call::patch(&["v1", "hosts", name]).json(change)).await
+    }
+
+    /// Forgets a host that holds no sandboxes.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn remove_host(&self, name: &str) -> Result<(), Error> {
+        self.nothing(&Call::delete(&["v1", "hosts", name]).repeatable(false)).await
+    }
+}

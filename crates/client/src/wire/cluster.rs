@@ -1,0 +1,144 @@
+//! The control plane and its keys on the wire.
+
+use super::{secret::Secret, units::Time};
+use plimsoll_types::{ClusterId, KeyId, TenantId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// The control plane as the asked node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterStatus {
+    /// The cluster's id, once it was initialised.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub cluster: Option<ClusterId>,
+    /// The node that answers.
+    pub node: u64,
+    /// Its release.
+    pub version: String,
+    /// The leader, if one is known.
+    #[serde(default)]
+    pub leader: Option<u64>,
+    /// The raft term.
+    pub term: u64,
+    /// The last index in this node's log.
+    pub last_log: u64,
+    /// The last index this node applied.
+    pub applied: u64,
+    /// Every member.
+    pub nodes: Vec<Node>,
+    /// Hosts by health.
+    pub hosts: BTreeMap<String, u64>,
+    /// Sandboxes by phase.
+    pub sandboxes: BTreeMap<String, u64>,
+    /// The image of sandboxes that name none.
+    #[serde(default)]
+    pub base_image: Option<String>,
+}
+
+/// One member of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Its id.
+    pub id: u64,
+    /// Where peers reach it.
+    pub raft_address: String,
+    /// Where its API is.
+    pub api_url: String,
+    /// Whether it votes.
+    pub role: NodeRole,
+    /// Whether it leads.
+    pub leader: bool,
+    /// The last log index known to be on it; only the leader knows.
+    #[serde(default)]
+    pub matched: Option<u64>,
+    /// Milliseconds since it last answered the leader.
+    #[serde(default)]
+    pub silent_ms: Option<u64>,
+}
+
+/// What a member does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeRole {
+    /// Votes.
+    Voter,
+    /// Receives the log, does not vote yet.
+    Learner,
+}
+
+/// To whom leadership goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferLeadership {
+    /// A voter's id.
+    pub to: u64,
+}
+
+/// A token that lets one more node join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinToken {
+    /// The token; whoever has it can join until it expires.
+    pub token: Secret,
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything: hosts, keys, nodes, every tenant's sandboxes.
+    Operator,
+    /// Its tenant's sandboxes.
+    Platform,
+    /// Metrics and health only.
+    Metrics,
+}
+
+/// An API key to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateKey {
+    /// What to call it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whose sandboxes it sees; `default` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub tenant: Option<TenantId>,
+}
+
+/// An API key as it is kept: its secret is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// Its public id.
+    #[schema(value_type = String)]
+    pub id: KeyId,
+    /// What its maker calls it.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Whose sandboxes it sees.
+    #[schema(value_type = String)]
+    pub tenant: TenantId,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// A key that was just made, with its secret: shown this once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyCreated {
+    /// The key.
+    #[serde(flatten)]
+    pub key: Key,
+    /// What callers present: `Authorization: Bearer plm_…`.
+    pub secret: Secret,
+}
+
+/// Whether sandboxes can be provided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Healthy {
+    /// There is a quorum and at least one host answers.
+    pub healthy: bool,
+}

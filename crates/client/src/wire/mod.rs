@@ -1,0 +1,39 @@
+//! What travels over HTTP: request and response bodies, in units people read. The API serves them, every client uses them.
+//!
+//! Requests refuse unknown fields, so that a typo is an error and not a default; responses tolerate them, so that an older
+//! client reads a newer node.
+
+pub mod cluster;
+pub mod event;
+pub mod exec;
+pub mod files;
+pub mod host;
+pub mod page;
+pub mod placement;
+pub mod problem;
+pub mod sandbox;
+pub mod schema;
+pub mod secret;
+pub mod terminal;
+pub mod units;
+
+pub use cluster::{ClusterStatus, CreateKey, JoinToken, Key, KeyCreated, Node, NodeRole, Role, TransferLeadership};
+pub use event::{Event, EventId, EventKind};
+pub use exec::{
+    CommandLine, CommandResult, Encoding, ExecControl, ExecNotice, ExecRequest, ExecResult, RunCommands, Stream,
+    TtySize,
+};
+pub use files::{EntryKind, FileEntry, FolderContent, FolderFile, MoveFile};
+pub use host::{
+    Cordon, CordonHost, Host, HostCheck, HostFacts, HostIdentity, LabelHost, Load, NewHost, Quarantine, Survey,
+};
+pub use page::Page;
+pub use placement::{Explanation, HostVerdict};
+pub use problem::{FieldError, Problem};
+pub use sandbox::{
+    CheckSandboxes, CreateSandbox, Endpoint, ExtendSandbox, PortRef, Provided, Resources, RunningSandboxes, Sandbox,
+    Stats, Tunnels, WriteEnv,
+};
+pub use secret::{Secret, SecretMap};
+pub use terminal::{CreateTerminal, Terminal};
+pub use units::{Cpu, Size, Time};
