@@ -1,0 +1,470 @@
+//! The command line: every command and flag, with the help that teaches it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
+use plimsoll_types::{Bytes, Constraint, HostName, Label, MilliCpu, SandboxId, SessionId};
+use std::path::PathBuf;
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Yellow.on_default().bold())
+    .usage(styling::AnsiColor::Yellow.on_default().bold())
+    .literal(styling::AnsiColor::Green.on_default());
+
+/// Turns rented Docker hosts into one sandbox cloud, over SSH alone.
+#[derive(Debug, Parser)]
+#[command(name = "plimsoll", version, styles = STYLES, max_term_width = 110, after_help = "\
+Start here:
+  plimsoll dev                                    one node on this machine's Docker, nothing to configure
+  plimsoll create --image debian:12               a sandbox on the least-loaded host
+  plimsoll exec -it sb-… -- bash                  a terminal in it
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 no room, 6 denied, 7 unreachable.
+`plimsoll exec` exits with the command's own code.")]
+pub struct Cli {
+    /// The API of any node; several, comma-separated, are tried in turn.
+    #[arg(long, global = true, env = "PLIMSOLL_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// File with the API key (or set PLIMSOLL_KEY).
+    #[arg(long, global = true, env = "PLIMSOLL_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs: what the API answered.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a whole one-node cluster on this machine's Docker, for trying and developing.
+    Dev(DevArgs),
+    /// Make this machine the first node of a new cluster; prints the first API key.
+    Init(NodeArgs),
+    /// Make this machine a further node of a cluster, with a token from `plimsoll cluster token`.
+    Join(JoinArgs),
+    /// Run this node.
+    Server(NodeArgs),
+    /// The Docker hosts that sandboxes run on.
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Make a fresh sandbox.
+    Create(CreateArgs),
+    /// Get a session's sandbox: the live one, or a new one.
+    Ensure(EnsureArgs),
+    /// List sandboxes.
+    Ls(LsArgs),
+    /// Show everything about one sandbox.
+    Inspect {
+        /// Which.
+        sandbox: SandboxId,
+    },
+    /// Run a command in a sandbox; argv is passed as it is, without a shell.
+    Exec(ExecArgs),
+    /// Copy a file or folder between this machine and a sandbox (`sb-…:/path`).
+    Cp {
+        /// From: a path here, or `sb-…:/path`.
+        from: String,
+        /// To: a path here, or `sb-…:/path`.
+        to: String,
+    },
+    /// Show the output of a sandbox's main process.
+    Logs {
+        /// Which.
+        sandbox: SandboxId,
+        /// Go on with new lines as they come.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only so many of the last lines.
+        #[arg(long, value_name = "LINES")]
+        tail: Option<u32>,
+    },
+    /// Show what a sandbox uses.
+    Stats {
+        /// Which.
+        sandbox: SandboxId,
+    },
+    /// Move a sandbox's deadline.
+    Extend {
+        /// Which.
+        sandbox: SandboxId,
+        /// How long from now, such as 2h; `never` to keep it.
+        lifetime: String,
+    },
+    /// Terminate sandboxes, workspaces and all.
+    Rm {
+        /// Which.
+        #[arg(required = true)]
+        sandboxes: Vec<SandboxId>,
+        /// Answer at once instead of waiting until they are gone.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Ask where a sandbox would go, and why.
+    Place(PlaceArgs),
+    /// The control plane's own nodes.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Show what happens, as it happens.
+    Events {
+        /// Go on with new events as they come.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only events after this position (`index-seq`, as printed).
+        #[arg(long)]
+        after: Option<String>,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a node's configuration is.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NodeArgs {
+    /// The configuration file [default: /etc/plimsoll/plimsoll.toml if it exists].
+    #[arg(long, env = "PLIMSOLL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where this node keeps its data; over the file's `data_dir` [default: /var/lib/plimsoll].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How log lines look; over the file's `log.format`.
+    #[arg(long, value_enum)]
+    pub log_format: Option<crate::config::LogFormat>,
+}
+
+/// `plimsoll dev`
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where it keeps its data [default: ~/.local/share/plimsoll/dev].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Docker's socket on this machine.
+    #[arg(long, default_value = "/var/run/docker.sock", value_name = "SOCKET")]
+    pub docker: PathBuf,
+    /// Image for sandboxes that name none.
+    #[arg(long, env = "VPS_BASE_IMAGE")]
+    pub base_image: Option<String>,
+    /// Where the API listens.
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDR")]
+    pub listen: std::net::SocketAddr,
+}
+
+/// `plimsoll join`
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// What `plimsoll cluster token` printed; `-` reads it from standard input.
+    pub token: String,
+    /// The node's configuration.
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// `plimsoll host …`
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Check a host, pin its key and add it.
+    Add(HostAddArgs),
+    /// Check a host without adding it.
+    Check(HostAddArgs),
+    /// List hosts with their load.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show everything about one host.
+    Inspect {
+        /// Which.
+        name: HostName,
+    },
+    /// Place nothing new on a host.
+    Cordon {
+        /// Which.
+        name: HostName,
+        /// Why, for whoever finds it cordoned.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Place on a host again.
+    Uncordon {
+        /// Which.
+        name: HostName,
+    },
+    /// Set labels (`key=value`) or remove them (`key-`).
+    Label {
+        /// Which.
+        name: HostName,
+        /// The changes.
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<String>,
+    },
+    /// Forget a host that holds no sandboxes.
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Which.
+        name: HostName,
+    },
+}
+
+/// `plimsoll host add`
+#[derive(Debug, Args)]
+pub struct HostAddArgs {
+    /// What to call it.
+    pub name: HostName,
+    /// `ssh://user@addr[:port]`, or `unix:///var/run/docker.sock` for this machine.
+    pub address: plimsoll_types::HostAddress,
+    /// Private key file, at the same path on every node [default: the node's own].
+    #[arg(long, value_name = "FILE", conflicts_with = "agent")]
+    pub identity: Option<PathBuf>,
+    /// Use the SSH agent of every node instead of a key file.
+    #[arg(long)]
+    pub agent: bool,
+    /// The host key's fingerprint you expect (`SHA256:…`).
+    #[arg(long, conflicts_with = "accept_host_key")]
+    pub fingerprint: Option<String>,
+    /// Pin whatever key the host shows now.
+    #[arg(long)]
+    pub accept_host_key: bool,
+    /// Labels, to constrain placement with.
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<Label>,
+    /// What it costs per hour, such as 0.032.
+    #[arg(long, default_value_t = 0.0)]
+    pub price: f64,
+    /// Which of its addresses published ports listen on.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub publish: std::net::IpAddr,
+    /// Name or address in URLs, where it differs from --publish.
+    #[arg(long)]
+    pub advertise: Option<String>,
+}
+
+/// What a sandbox is to be.
+#[derive(Clone, Debug, Args)]
+pub struct SpecArgs {
+    /// What it starts from [default: the cluster's base image].
+    #[arg(long)]
+    pub image: Option<String>,
+    /// CPUs, such as 2 or 0.5 [default: 2].
+    #[arg(long)]
+    pub cpu: Option<MilliCpu>,
+    /// Memory, such as 3G or 512M [default: 3G].
+    #[arg(long)]
+    pub memory: Option<Bytes>,
+    /// Disk to reserve [default: 5G].
+    #[arg(long)]
+    pub disk: Option<Bytes>,
+    /// Condition on the host's labels: `zone=eu`, `zone!=eu` or `gpu`.
+    #[arg(long = "constraint", value_name = "CONDITION")]
+    pub constraints: Vec<Constraint>,
+    /// No two sandboxes with the same group share a host.
+    #[arg(long, value_name = "GROUP")]
+    pub anti_affinity: Option<String>,
+    /// `runc` or `runsc` (gVisor) [default: runc].
+    #[arg(long, value_parser = ["runc", "runsc"])]
+    pub runtime: Option<String>,
+}
+
+/// What both `create` and `ensure` take.
+#[derive(Clone, Debug, Args)]
+pub struct SandboxArgs {
+    /// What it is to be.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Plain environment.
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// File of NAME=VALUE lines that are kept secret: sealed at rest, never in the container's configuration.
+    #[arg(long, value_name = "FILE")]
+    pub secret_env_file: Option<PathBuf>,
+    /// Port to publish; may be repeated.
+    #[arg(long = "port", short, value_name = "PORT")]
+    pub ports: Vec<u16>,
+    /// Label, to filter lists by.
+    #[arg(long = "label", short, value_name = "KEY=VALUE")]
+    pub labels: Vec<Label>,
+    /// How long it lives, such as 30m or 2h; `never` to keep it [default: 1h].
+    #[arg(long)]
+    pub lifetime: Option<String>,
+    /// Wait so long for room instead of being refused, such as 5m.
+    #[arg(long, value_name = "TIME")]
+    pub queue_timeout: Option<String>,
+    /// OpenSSH public key file that may log in through the gateway.
+    #[arg(long = "ssh-key", value_name = "FILE")]
+    pub ssh_keys: Vec<PathBuf>,
+    /// Answer at once instead of waiting until it runs.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Command instead of staying idle, after `--`.
+    #[arg(last = true)]
+    pub argv: Vec<String>,
+}
+
+/// `plimsoll create`
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Your own key for it; refused while the session has a live sandbox.
+    #[arg(long)]
+    pub session: Option<SessionId>,
+    /// Makes the request safe to repeat for 24 hours.
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// The sandbox.
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+}
+
+/// `plimsoll ensure`
+#[derive(Debug, Args)]
+pub struct EnsureArgs {
+    /// Your own key for it.
+    pub session: SessionId,
+    /// The sandbox, if there is none yet.
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+}
+
+/// `plimsoll ls`
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Terminated ones too.
+    #[arg(long, short)]
+    pub all: bool,
+    /// Only of this session.
+    #[arg(long)]
+    pub session: Option<SessionId>,
+    /// Only in this phase.
+    #[arg(long)]
+    pub phase: Option<plimsoll_types::Phase>,
+    /// Only on this host.
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// Only with this label; may be repeated.
+    #[arg(long = "label", short, value_name = "KEY=VALUE")]
+    pub labels: Vec<Label>,
+}
+
+/// `plimsoll exec`
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Connect this terminal's input.
+    #[arg(long, short)]
+    pub interactive: bool,
+    /// Give it a terminal.
+    #[arg(long, short)]
+    pub tty: bool,
+    /// As whom.
+    #[arg(long, short)]
+    pub user: Option<String>,
+    /// Where it starts.
+    #[arg(long, short, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Added to its environment.
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Kill it after so long, such as 30s.
+    #[arg(long, value_name = "TIME")]
+    pub time_limit: Option<String>,
+    /// In which sandbox.
+    pub sandbox: SandboxId,
+    /// Program and arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub argv: Vec<String>,
+}
+
+/// `plimsoll place`
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Only ask; nothing is placed. Required, as placing is what `create` does.
+    #[arg(long, required = true)]
+    pub dry_run: bool,
+    /// The sandbox asked about.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+}
+
+/// `plimsoll cluster …`
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Show the nodes, who leads, and how far each is.
+    Status,
+    /// Print a token with which one more node can join.
+    Token,
+    /// Remove a node for good.
+    Remove {
+        /// Its number.
+        node: u64,
+    },
+    /// Hand leadership to a node.
+    Transfer {
+        /// Its number.
+        node: u64,
+    },
+}
+
+/// `plimsoll key …`
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key; it is shown once.
+    Create {
+        /// What to call it.
+        name: String,
+        /// What it may do.
+        #[arg(long, value_enum, default_value_t = KeyRole::Platform)]
+        role: KeyRole,
+        /// Whose sandboxes it sees.
+        #[arg(long, default_value = "default")]
+        tenant: plimsoll_types::TenantId,
+    },
+    /// List keys (never their secrets).
+    #[command(visible_alias = "ls")]
+    List,
+    /// End a key.
+    Revoke {
+        /// Its id.
+        key: plimsoll_types::KeyId,
+    },
+}
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyRole {
+    /// Everything.
+    Operator,
+    /// Its tenant's sandboxes.
+    Platform,
+    /// Metrics and health only.
+    Metrics,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_sandbox_is_the_command() {
+        let id = SandboxId::from_parts(1, 1).to_string();
+        let cli = Cli::try_parse_from(["plimsoll", "exec", "-it", &id, "ls", "-la", "--", "x"]).expect("parses");
+        let Command::Exec(exec) = cli.command else { panic!("not exec") };
+        assert!(exec.tty && exec.interactive);
+        assert_eq!(exec.argv, ["ls", "-la", "--", "x"]);
+    }
+}

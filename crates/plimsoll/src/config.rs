@@ -1,0 +1,377 @@
+//! A node's configuration: one TOML file, then environment variables, then flags, each over the one before.
+
+use anyhow::{Context, Result, bail};
+use plimsoll_state::Policy;
+use plimsoll_types::{Bytes, HostAddress, ImageRef, Millis};
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// Where the file is looked for when no flag names one.
+pub const DEFAULT_FILE: &str = "/etc/plimsoll/plimsoll.toml";
+
+/// The whole file. Every key has a default; an unknown key is an error, as it is nearly always a misspelling.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where this node keeps its identity, log and snapshots.
+    pub data_dir: Option<PathBuf>,
+    /// The HTTP surface.
+    pub api: Api,
+    /// Traffic between control-plane nodes.
+    pub raft: Raft,
+    /// How hosts are logged in to.
+    pub ssh: Ssh,
+    /// SSH into sandboxes; off unless `listen` is set.
+    pub gateway: Gateway,
+    /// Polling of hosts.
+    pub poll: Poll,
+    /// What a new cluster starts with; afterwards the replicated policy rules.
+    pub cluster: Cluster,
+    /// Logging.
+    pub log: Log,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The URL other machines reach it at; `http://<listen>` if absent.
+    pub url: Option<String>,
+    /// Whether `/metrics` needs a key.
+    pub metrics_public: bool,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7070)), url: None, metrics_public: false }
+    }
+}
+
+/// `[raft]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raft {
+    /// Where peers connect to.
+    pub listen: SocketAddr,
+    /// What peers dial, as `name-or-address:port`; `listen` if absent.
+    pub address: Option<String>,
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7071)), address: None }
+    }
+}
+
+/// `[ssh]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ssh {
+    /// The private key for hosts that name none of their own.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// `[gateway]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Where `ssh <sandbox id>@…` connects to.
+    pub listen: Option<SocketAddr>,
+    /// The name or address that callers are told; the listening address if absent.
+    pub address: Option<String>,
+}
+
+/// `[poll]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Poll {
+    /// Time between two polls of one host.
+    pub interval_ms: u64,
+    /// No good poll for so long: nothing new is placed there.
+    pub unreachable_after_ms: u64,
+    /// No good poll for so long: the host counts as lost.
+    pub lost_after_ms: u64,
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self { interval_ms: 2_000, unreachable_after_ms: 10_000, lost_after_ms: 60_000 }
+    }
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// Image for sandboxes that name none.
+    pub base_image: Option<String>,
+    /// First part of container names.
+    pub name_prefix: String,
+    /// Folder on hosts that holds workspaces.
+    pub host_data_dir: String,
+    /// Memory never reserved on a host.
+    pub memory_reserve: String,
+    /// Disk never reserved on a host.
+    pub disk_reserve: String,
+    /// CPU that may be reserved, as a multiple of a host's CPUs.
+    pub cpu_overcommit: f64,
+    /// Past this share of time in which tasks wait for a CPU (PSI, percent), nothing more is placed on a host; 100 never triggers.
+    pub cpu_pressure_max: u8,
+    /// The same for memory.
+    pub memory_pressure_max: u8,
+    /// The same for disk.
+    pub io_pressure_max: u8,
+    /// Most sandboxes waiting for room.
+    pub queue_limit: u32,
+    /// Hours that records of terminated sandboxes are kept.
+    pub retention_hours: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            base_image: None,
+            name_prefix: "shadow".into(),
+            host_data_dir: "/var/shadow/sandboxes".into(),
+            memory_reserve: "1GiB".into(),
+            disk_reserve: "2GiB".into(),
+            cpu_overcommit: 1.0,
+            cpu_pressure_max: 100,
+            memory_pressure_max: 20,
+            io_pressure_max: 95,
+            queue_limit: 10_000,
+            retention_hours: 24,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `pretty` or `json`.
+    pub format: LogFormat,
+    /// A filter such as `info` or `plimsoll_engine=debug,info`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, level: "info".into() }
+    }
+}
+
+impl Config {
+    /// Reads the file, then what the environment says over it. Without a path the default file is read if it exists.
+    ///
+    /// # Errors
+    /// When the file is named and missing, is no TOML, has an unknown key, or a variable has a bad value.
+    pub fn load(path: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut config = match path {
+            Some(path) => Self::read(path)?,
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE))?,
+            None => Self::default(),
+        };
+        config.apply_env(&env)?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("the configuration {} is invalid", path.display()))
+    }
+
+    fn apply_env(&mut self, env: &impl Fn(&str) -> Option<String>) -> Result<()> {
+        fn parsed<T>(name: &str, text: &str) -> Result<T>
+        where
+            T: std::str::FromStr,
+            T::Err: std::fmt::Display,
+        {
+            text.parse().map_err(|error| anyhow::anyhow!("{name}={text:?} is invalid: {error}"))
+        }
+        let get = |name: &str| env(name).filter(|text| !text.is_empty());
+        if let Some(text) = get("PLIMSOLL_DATA_DIR") {
+            self.data_dir = Some(text.into());
+        }
+        if let Some(text) = get("PLIMSOLL_API_LISTEN") {
+            self.api.listen = parsed("PLIMSOLL_API_LISTEN", &text)?;
+        }
+        if let Some(text) = get("PLIMSOLL_API_URL") {
+            self.api.url = Some(text);
+        }
+        if let Some(text) = get("PLIMSOLL_RAFT_LISTEN") {
+            self.raft.listen = parsed("PLIMSOLL_RAFT_LISTEN", &text)?;
+        }
+        if let Some(text) = get("PLIMSOLL_RAFT_ADDRESS") {
+            self.raft.address = Some(text);
+        }
+        if let Some(text) = get("PLIMSOLL_SSH_IDENTITY_FILE") {
+            self.ssh.identity_file = Some(text.into());
+        }
+        if let Some(text) = get("PLIMSOLL_GATEWAY_LISTEN") {
+            self.gateway.listen = Some(parsed("PLIMSOLL_GATEWAY_LISTEN", &text)?);
+        }
+        if let Some(text) = get("PLIMSOLL_LOG") {
+            self.log.level = text;
+        }
+        // The variables that operators of the provider before this one have set already.
+        if let Some(text) = get("VPS_BASE_IMAGE") {
+            self.cluster.base_image = Some(text);
+        }
+        if let Some(text) = get("VPS_DATA_VOLUME") {
+            self.cluster.host_data_dir = text;
+        }
+        Ok(())
+    }
+
+    /// The policy that a new cluster starts with.
+    ///
+    /// # Errors
+    /// When an amount, the image or the overcommit is invalid; the message names the key.
+    pub fn policy(&self) -> Result<Policy> {
+        let cluster = &self.cluster;
+        let base_image = cluster.base_image.as_deref().map(ImageRef::new).transpose();
+        let base_image = base_image.context("cluster.base_image (VPS_BASE_IMAGE)")?;
+        let mut policy = Policy { base_image, ..Policy::default() };
+        plimsoll_types::HostName::new(&cluster.name_prefix).context("cluster.name_prefix")?;
+        policy.name_prefix = cluster.name_prefix.as_str().into();
+        let folder = cluster.host_data_dir.trim_end_matches('/');
+        let plain =
+            folder.len() > 1 && folder.starts_with('/') && !folder.split('/').any(|part| part == ".." || part == ".");
+        if !plain || folder.chars().any(char::is_control) {
+            bail!(
+                "cluster.host_data_dir (VPS_DATA_VOLUME) {folder:?} is no absolute folder other than /, without '.' and '..'"
+            );
+        }
+        policy.data_dir = folder.into();
+        policy.load_line.memory_reserve = cluster.memory_reserve.parse::<Bytes>().context("cluster.memory_reserve")?;
+        policy.load_line.disk_reserve = cluster.disk_reserve.parse::<Bytes>().context("cluster.disk_reserve")?;
+        if !(0.1..=16.0).contains(&cluster.cpu_overcommit) {
+            bail!("cluster.cpu_overcommit {} is not between 0.1 and 16", cluster.cpu_overcommit);
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
+        let permille = (cluster.cpu_overcommit * 1000.0).round() as u32;
+        policy.load_line.cpu_overcommit_permille = permille;
+        let pressure = &mut policy.load_line.pressure_max;
+        pressure.cpu_centipercent = u16::from(cluster.cpu_pressure_max) * 100;
+        pressure.memory_centipercent = u16::from(cluster.memory_pressure_max) * 100;
+        pressure.io_centipercent = u16::from(cluster.io_pressure_max) * 100;
+        policy.queue_limit = cluster.queue_limit;
+        policy.retention = Millis::secs(cluster.retention_hours.saturating_mul(3600));
+        Ok(policy)
+    }
+
+    /// The node's data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| "/var/lib/plimsoll".into())
+    }
+
+    /// The URL of this node's API.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        self.api.url.clone().unwrap_or_else(|| format!("http://{}", self.api.listen))
+    }
+
+    /// What peers dial.
+    #[must_use]
+    pub fn raft_address(&self) -> String {
+        self.raft.address.clone().unwrap_or_else(|| self.raft.listen.to_string())
+    }
+}
+
+/// The hosts that `VPS_HOST` and `VPS_SSH_USER` name: comma-separated names or addresses, each with an optional port.
+///
+/// # Errors
+/// When one of them is no host address.
+pub fn hosts_from_env(env: impl Fn(&str) -> Option<String>) -> Result<Vec<HostAddress>> {
+    let Some(hosts) = env("VPS_HOST") else { return Ok(Vec::new()) };
+    let user = env("VPS_SSH_USER").filter(|user| !user.is_empty()).unwrap_or_else(|| "root".into());
+    let named = hosts.split(',').map(str::trim).filter(|host| !host.is_empty());
+    named.map(|host| format!("ssh://{user}@{host}").parse().with_context(|| format!("VPS_HOST has {host:?}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "data_dir = \"/a\"\n[api]\nlisten = \"127.0.0.1:1\"\n").expect("written");
+        let env = |name: &str| (name == "PLIMSOLL_DATA_DIR").then(|| "/b".to_owned());
+        let config = Config::load(Some(file.path()), env).expect("valid");
+        assert_eq!(config.data_dir(), PathBuf::from("/b"));
+        assert_eq!(config.api.listen.port(), 1);
+    }
+
+    #[test]
+    fn the_commented_example_is_the_defaults() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/plimsoll.toml");
+        let mut read = Config::load(Some(Path::new(example)), none).expect("valid");
+        assert_eq!(read.data_dir.take(), Some(Config::default().data_dir()));
+        assert_eq!(read, Config::default());
+        let text = std::fs::read_to_string(example).expect("readable");
+        for key in ["url", "address", "identity_file", "base_image", "metrics_public"] {
+            assert!(text.contains(&format!("{key} = ")), "{key} is not explained");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_named() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "[api]\nlissten = \"x\"\n").expect("written");
+        let error = Config::load(Some(file.path()), none).expect_err("misspelt");
+        assert!(format!("{error:#}").contains("lissten"), "{error:#}");
+    }
+
+    #[test]
+    fn the_first_providers_variables_make_hosts_and_policy() {
+        let env = |name: &str| {
+            let value = match name {
+                "VPS_HOST" => "10.0.0.1, host.example:2222",
+                "VPS_SSH_USER" => "deploy",
+                "VPS_BASE_IMAGE" => "shadow-sandbox:latest",
+                "VPS_DATA_VOLUME" => "/srv/boxes/",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let hosts = hosts_from_env(env).expect("valid");
+        let printed: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(printed, ["ssh://deploy@10.0.0.1:22", "ssh://deploy@host.example:2222"]);
+        let policy = Config::load(None, env).expect("valid").policy().expect("valid");
+        assert_eq!(&*policy.data_dir, "/srv/boxes");
+        assert_eq!(policy.base_image, Some(ImageRef::new("shadow-sandbox:latest").expect("valid")));
+    }
+
+    #[test]
+    fn a_data_folder_that_could_eat_the_host_is_refused() {
+        for bad in ["/", "relative", "/a/../b", ""] {
+            let mut config = Config::default();
+            config.cluster.host_data_dir = bad.into();
+            assert!(config.policy().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `plimsoll dev`: a whole cluster of one node on this machine's Docker, with nothing to configure.
+
+use super::{found, is_empty, node};
+use crate::{
+    cli::{args::DevArgs, context, print},
+    config::Config,
+    telemetry,
+};
+use anyhow::{Context as _, Result, bail};
+use plimsoll_types::HostAddress;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Runs until it is told to stop; the first time it also makes the cluster and saves its key for this user.
+///
+/// # Errors
+/// When Docker's socket is not there, or the node cannot start.
+pub async fn dev(args: &DevArgs) -> Result<()> {
+    let mut config = Config::load(None, |name| std::env::var(name).ok())?;
+    config.data_dir = Some(args.data_dir.clone().map_or_else(default_folder, Ok)?);
+    config.api.listen = args.listen;
+    config.api.metrics_public = true;
+    // Alone, the node has no peers: any free port of the loopback will do.
+    config.raft.listen = free_loopback().await?;
+    config.raft.address = None;
+    if let Some(image) = &args.base_image {
+        config.cluster.base_image = Some(image.clone());
+    }
+    telemetry::install_logs(&config.log)?;
+    let docker = std::path::absolute(&args.docker).context("--docker")?;
+    if !docker.exists() {
+        bail!("{} does not exist: is Docker running here? Name another socket with --docker", docker.display());
+    }
+    let access = if is_empty(&config.data_dir()) {
+        let founded = found::found(&config).await?.access();
+        context::write_private(&key_file(&config), &founded.key)?;
+        founded
+    } else {
+        let key = std::fs::read_to_string(key_file(&config))
+            .with_context(|| format!("cannot read {}", key_file(&config).display()))?;
+        context::Saved { url: config.api_url(), key: key.trim().to_owned() }
+    };
+    let saved = context::save(&access)?;
+    let told = move || {
+        print::note(&format!(
+            "Plimsoll runs at {}; its key is saved in {}.\nTry, in another terminal:\n  plimsoll create --image debian:12\n  plimsoll ls",
+            access.url,
+            saved.display()
+        ));
+    };
+    let extras = node::Extras { hosts: vec![HostAddress::Unix { path: docker }], ready: Some(Box::new(told)) };
+    node::run(&config, extras).await
+}
+
+/// Beside the node's data: the operator key of a cluster that only this user has.
+fn key_file(config: &Config) -> PathBuf {
+    config.data_dir().join("operator.key")
+}
+
+fn default_folder() -> Result<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    Ok(data.context("neither XDG_DATA_HOME nor HOME is set; pass --data-dir")?.join("plimsoll").join("dev"))
+}
+
+async fn free_loopback() -> Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no free port on the loopback")?;
+    listener.local_addr().context("the loopback gives no address")
+}

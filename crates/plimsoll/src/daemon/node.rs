@@ -1,0 +1,173 @@
+//! The running node: opens its store, joins every adapter to its port, serves, and ends in order.
+
+use super::{env_hosts, found::raft_options};
+use crate::{config::Config, telemetry};
+use anyhow::{Context as _, Result};
+use plimsoll_api::SshGateway;
+use plimsoll_engine::{ClusterSecret, Engine, EngineOptions, VpsClusterProvider};
+use plimsoll_host::{Dialer, Keys, SecretText};
+use plimsoll_lifecycle::ports::{Clock, Ledger, Membership};
+use plimsoll_raft::Node;
+use plimsoll_types::{HostAddress, Timestamp};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Time for everything to end after a signal: requests drain in 10 s, leadership goes over in less.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The machine's clock.
+pub(super) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a command adds to a plain node.
+#[derive(Default)]
+pub(super) struct Extras {
+    /// Hosts that the environment names, to be added once.
+    pub(super) hosts: Vec<HostAddress>,
+    /// Called once the API answers.
+    pub(super) ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Runs the node in the configured folder until it is told to stop or cannot go on.
+pub(super) async fn run(config: &Config, extras: Extras) -> Result<()> {
+    let metrics = telemetry::install_metrics()?;
+    plimsoll_raft::metrics::describe();
+    plimsoll_host::metrics::describe();
+    plimsoll_engine::metrics::describe();
+    let listener = TcpListener::bind(config.api.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} for the API (api.listen)", config.api.listen))?;
+    let node = Arc::new(Node::open(raft_options(config)).await?);
+    let ledger: Arc<dyn Ledger> = Arc::clone(&node) as Arc<dyn Ledger>;
+    let (engine, provider) = Engine::new(
+        engine_options(config, &node),
+        Arc::clone(&ledger),
+        Arc::new(dialer(config)),
+        Arc::new(SystemClock),
+    );
+    let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let gateway = start_gateway(config, &node, &provider, &shutdown, &tasks).await?;
+
+    let mut api = plimsoll_api::Options::new(
+        Arc::clone(&provider) as Arc<_>,
+        Arc::clone(&provider) as Arc<_>,
+        Arc::clone(&ledger),
+        Arc::clone(&node) as Arc<dyn Membership>,
+        Arc::new(SystemClock),
+        Arc::new(move || metrics.render()),
+    );
+    api.gateway = gateway;
+    api.metrics_public = config.api.metrics_public;
+    tracing::info!(node = %node.node(), cluster = %node.cluster(), api = %config.api_url(), "the node is up");
+
+    tasks.spawn(engine.run(shutdown.clone()));
+    if !extras.hosts.is_empty() {
+        tasks.spawn(env_hosts::add_all(Arc::clone(&provider), Arc::clone(&ledger), extras.hosts, shutdown.clone()));
+    }
+    let serving = tokio::spawn(plimsoll_api::serve(api, listener, shutdown.clone()));
+    if let Some(ready) = extras.ready {
+        ready();
+    }
+    let ended = until_told_or_broken(&node, serving, &shutdown).await;
+    shutdown.cancel();
+    tasks.close();
+    let orderly = async {
+        tasks.wait().await;
+        node.shutdown().await;
+    };
+    if tokio::time::timeout(GRACE, orderly).await.is_err() {
+        tracing::warn!("the node did not stop in order within {GRACE:?}");
+    }
+    ended
+}
+
+fn engine_options(config: &Config, node: &Node) -> EngineOptions {
+    let mut options = EngineOptions::new(ClusterSecret::new(*node.cluster_secret().expose()));
+    options.poll = Duration::from_millis(config.poll.interval_ms.max(100));
+    options.unreachable_after = Duration::from_millis(config.poll.unreachable_after_ms);
+    options.lost_after = Duration::from_millis(config.poll.lost_after_ms);
+    options
+}
+
+fn dialer(config: &Config) -> Dialer {
+    let text = std::env::var("VPS_SSH_KEY").ok().filter(|text| !text.trim().is_empty());
+    let keys =
+        Keys { default_file: config.ssh.identity_file.clone(), default_text: text.map(|text| SecretText::new(&text)) };
+    Dialer::new(plimsoll_host::Options { keys })
+}
+
+async fn start_gateway(
+    config: &Config,
+    node: &Node,
+    provider: &Arc<VpsClusterProvider>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<Option<SshGateway>> {
+    let Some(listen) = config.gateway.listen else { return Ok(None) };
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} for SSH (gateway.listen)"))?;
+    let bound = listener.local_addr().context("the SSH gateway has no address")?;
+    tracing::info!("the SSH gateway listens on {bound}");
+    // One host key on every node, so that a client meets one gateway: derived, never stored.
+    let root = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, node.cluster_secret().expose());
+    let tag = ring::hmac::sign(&root, b"plimsoll gateway host key v1");
+    let mut host_key_seed = [0; 32];
+    host_key_seed.copy_from_slice(tag.as_ref());
+    let options = plimsoll_gateway::Options { host_key_seed, provider: Arc::clone(provider) as Arc<_> };
+    let (stop, told) = (shutdown.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = plimsoll_gateway::serve(options, listener, told).await {
+            tracing::error!(%error, "the SSH gateway ended; the node ends too");
+            stop.cancel();
+        }
+    });
+    let host = config.gateway.address.clone().unwrap_or_else(|| bound.ip().to_string());
+    Ok(Some(SshGateway { host, port: bound.port() }))
+}
+
+/// Waits for SIGINT or SIGTERM, a fatal storage error, or the end of the API.
+async fn until_told_or_broken(
+    node: &Node,
+    mut serving: tokio::task::JoinHandle<Result<(), plimsoll_api::Error>>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let mut fatal = node.fatal();
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let ended = tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        () = shutdown.cancelled() => Err(anyhow::anyhow!("a part of the node ended by itself; the log has more")),
+        failed = fatal.wait_for(Option::is_some) => match failed.ok().and_then(|error| error.clone()) {
+            Some(error) => Err(anyhow::Error::new(error).context("the node cannot go on")),
+            None => Ok(()),
+        },
+        served = &mut serving => return match served {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(anyhow::Error::new(error)),
+            Err(error) => Err(anyhow::Error::new(error).context("the API ended")),
+        },
+    };
+    if ended.is_ok() {
+        tracing::info!("stopping: requests under way may finish, leadership goes over");
+    }
+    shutdown.cancel();
+    if let Ok(Err(error)) = serving.await {
+        tracing::warn!(%error, "the API did not end well");
+    }
+    ended
+}
