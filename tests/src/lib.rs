@@ -1,1 +1,9 @@
-//! stub
+//! What the suites that cross crates share: the built binary as a command line, and clusters of real node processes.
+
+pub mod cli;
+pub mod cluster;
+pub mod lab;
+pub mod storm;
+
+pub use cli::Cli;
+pub use cluster::Cluster;

@@ -1,0 +1,156 @@
+//! The built `plimsoll` binary, run as a person runs it.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+/// No command of the tests takes this long; one that does hangs, and must not hang the suite.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A command line that is bound to one cluster.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    url: String,
+    key: String,
+    home: PathBuf,
+}
+
+/// The binary that this build made, next to the running test or demonstration.
+///
+/// # Errors
+/// When it is not there: says how to build it.
+pub fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("the path of this program is unknown")?;
+    let folders = own.ancestors().skip(1).take(2);
+    let found = folders.map(|folder| folder.join("plimsoll")).find(|path| path.is_file());
+    found.context("the plimsoll binary is not built; run `cargo build -p plimsoll`")
+}
+
+impl Cli {
+    /// Talks to these nodes with this key; `home` stands for the user's home folder.
+    #[must_use]
+    pub fn new(urls: &[String], key: &str, home: &Path) -> Self {
+        Self { url: urls.join(","), key: key.to_owned(), home: home.to_path_buf() }
+    }
+
+    /// The same, with another key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
+    /// The same, talking to one node only.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// Where it talks to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The key it uses.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Command> {
+        let mut command = Command::new(binary()?);
+        command.args(args).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.env("PLIMSOLL_URL", &self.url).env("PLIMSOLL_KEY", &self.key).env("HOME", &self.home);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Ok(command)
+    }
+
+    /// Runs to the end, whatever the exit code.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end.
+    pub async fn output(&self, args: &[&str]) -> Result<Output> {
+        let output = self.command(args)?.output();
+        match tokio::time::timeout(LIMIT, output).await {
+            Ok(output) => output.with_context(|| format!("cannot run plimsoll {}", args.join(" "))),
+            Err(_) => bail!("`plimsoll {}` did not end within {LIMIT:?}", args.join(" ")),
+        }
+    }
+
+    /// Runs at a terminal (`script` makes one) where this is typed, whatever the exit code; everything shown is in `stdout`.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end.
+    pub async fn output_at_terminal(&self, args: &[&str], typed: &[u8]) -> Result<Output> {
+        let quoted: Vec<String> = args.iter().map(|arg| format!("'{}'", arg.replace('\'', "'\\''"))).collect();
+        let line = format!("'{}' {}", binary()?.display(), quoted.join(" "));
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env_clear();
+        command.env("PLIMSOLL_URL", &self.url).env("PLIMSOLL_KEY", &self.key).env("HOME", &self.home);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm").kill_on_drop(true);
+        Self::fed(command, typed).await
+    }
+
+    /// Runs with this on standard input, whatever the exit code.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end.
+    pub async fn output_with_input(&self, args: &[&str], input: &[u8]) -> Result<Output> {
+        Self::fed(self.command(args)?, input).await
+    }
+
+    async fn fed(mut command: Command, input: &[u8]) -> Result<Output> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().context("stdin is piped")?;
+        let input = input.to_vec();
+        let feed = tokio::spawn(async move {
+            let _ = stdin.write_all(&input).await;
+        });
+        let output = tokio::time::timeout(LIMIT, child.wait_with_output()).await.context("it did not end")??;
+        feed.await?;
+        Ok(output)
+    }
+
+    /// Runs and expects success; its standard output, trimmed.
+    ///
+    /// # Errors
+    /// When it fails: shows what it said.
+    pub async fn run(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args).await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`plimsoll {}` ended with {}: {}", args.join(" "), output.status, said.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Runs with `--output json` and reads the answer.
+    ///
+    /// # Errors
+    /// When it fails or prints no JSON.
+    pub async fn json(&self, args: &[&str]) -> Result<Value> {
+        let text = self.run(&[&["--output", "json"], args].concat()).await?;
+        serde_json::from_str(&text).with_context(|| format!("`plimsoll {}` printed no JSON: {text}", args.join(" ")))
+    }
+
+    /// Runs and expects it to fail with this exit code; its standard error.
+    ///
+    /// # Errors
+    /// When it succeeds or exits otherwise.
+    pub async fn fails(&self, code: i32, args: &[&str]) -> Result<String> {
+        let output = self.output(args).await?;
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        ensure!(
+            output.status.code() == Some(code),
+            "`plimsoll {}` ended with {} instead of {code}: {said}{}",
+            args.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout)
+        );
+        Ok(said)
+    }
+}

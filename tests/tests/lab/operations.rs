@@ -1,0 +1,233 @@
+//! Ports, logs, stats, deadlines, keys, metrics, the SSH gateway and `plimsoll dev`.
+
+use crate::world::{PATIENCE, World};
+use anyhow::{Context as _, Result, ensure};
+use plimsoll_testkit::{
+    lab::{Process, generate_key},
+    wait::wait_for,
+};
+use plimsoll_tests::{Cli, cli::binary};
+use std::process::Command;
+
+/// What `curl` prints.
+async fn curl(args: &[&str]) -> Result<String> {
+    let output = tokio::process::Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--max-time", "10"])
+        .args(args)
+        .output()
+        .await?;
+    ensure!(output.status.success(), "curl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Published ports answer at their URLs; output is kept and followed; use is measured.
+pub async fn ports_logs_and_stats(world: &mut World) -> Result<()> {
+    let script = "mkdir -p /tmp/www && echo served > /tmp/www/index.html; echo begun; httpd -p 4096 -h /tmp/www; httpd -f -p 20000 -h /tmp/www";
+    let id = world.create(&["--port", "4096", "--port", "20000", "--", "sh", "-c", script]).await?;
+    let seen = world.cli().json(&["inspect", &id]).await?;
+    for url in ["tunnel_url", "preview_url"] {
+        let url = seen[url].as_str().with_context(|| format!("{url} in {seen}"))?.to_owned();
+        wait_for(format!("{url} to answer"), PATIENCE, || async {
+            let body = curl(&[&url]).await?;
+            ensure!(body == "served", "{body}");
+            anyhow::Ok(())
+        })
+        .await?;
+    }
+    ensure!(world.cli().run(&["logs", &id]).await?.contains("begun"), "its output is lost");
+    let stats = world.cli().json(&["stats", &id]).await?;
+    ensure!(stats["memory_limit"] == 64 << 20 && stats["pids"].as_u64().is_some_and(|pids| pids > 0), "{stats}");
+    let events = world.cli().run(&["events"]).await?;
+    ensure!(events.contains(&id) && events.contains("running"), "{events}");
+    Ok(())
+}
+
+/// A sandbox ends at its deadline; one that was extended does not.
+pub async fn deadlines(world: &mut World) -> Result<()> {
+    let short = world.create(&["--lifetime", "4s"]).await?;
+    let kept = world.create(&["--lifetime", "4s"]).await?;
+    world.cli().run(&["extend", &kept, "1h"]).await?;
+    wait_for("the short one to end", PATIENCE, || async {
+        let seen = world.cli().json(&["inspect", &short]).await?;
+        ensure!(seen["phase"] == "terminated" && seen["ended_at"].is_string(), "{seen}");
+        anyhow::Ok(())
+    })
+    .await?;
+    let seen = world.cli().json(&["inspect", &kept]).await?;
+    ensure!(seen["phase"] == "running", "{seen}");
+    Ok(())
+}
+
+/// A platform key sees its tenant only and cannot touch hosts; a revoked one opens nothing.
+pub async fn keys_and_tenants(world: &mut World) -> Result<()> {
+    let operator = world.cli();
+    let made = operator.json(&["key", "create", "team", "--tenant", "blue"]).await?;
+    let team = operator.with_key(made["secret"].as_str().context("a secret")?);
+    let own = team.json(&["ensure", "same-session", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await?;
+    let others = operator.json(&["ensure", "same-session", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await?;
+    ensure!(own["id"] != others["id"], "two tenants share a sandbox");
+    let foreign = others["id"].as_str().context("an id")?;
+    let said = team.fails(3, &["inspect", foreign]).await?;
+    ensure!(said.contains("sandbox_not_found"), "{said}");
+    team.fails(3, &["exec", foreign, "true"]).await?;
+    ensure!(team.json(&["ls"]).await?.as_array().is_some_and(|all| all.len() == 1), "it sees more than its own");
+    team.fails(6, &["host", "cordon", world.lab.host(0).name()]).await?;
+    let listed = operator.run(&["key", "list"]).await?;
+    ensure!(!listed.contains(made["secret"].as_str().context("a secret")?), "a secret is listed");
+    operator.run(&["key", "revoke", made["id"].as_str().context("an id")?]).await?;
+    let said = team.fails(6, &["ls"]).await?;
+    ensure!(said.contains("unauthorized"), "{said}");
+    Ok(())
+}
+
+/// Every node's metrics satisfy Prometheus's own checker.
+pub async fn metrics_are_prometheus(world: &mut World) -> Result<()> {
+    let _ = world.create(&[]).await?;
+    for node in world.cluster.nodes() {
+        let text = curl(&[&format!("{}/metrics", node.url)]).await?;
+        for name in ["plimsoll_raft_term", "plimsoll_raft_applied_index", "plimsoll_http_requests_total"] {
+            ensure!(text.contains(name), "{name} is missing on node {}", node.id);
+        }
+        let documented = include_str!("../../../docs/metrics.md");
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+            ensure!(documented.contains(&format!("`{name}`")), "docs/metrics.md does not know {name}");
+        }
+        let file = world.lab.folder().join("metrics.txt");
+        std::fs::write(&file, format!("{text}\n"))?;
+        let checked =
+            Command::new("promtool").args(["check", "metrics"]).stdin(std::fs::File::open(&file)?).output()?;
+        ensure!(
+            checked.status.success() && checked.stderr.is_empty(),
+            "promtool: {}",
+            String::from_utf8_lossy(&checked.stderr)
+        );
+    }
+    let leader = world.cluster.leader().await?;
+    let text = curl(&[&format!("{}/metrics", world.cluster.nodes()[leader].url)]).await?;
+    for name in [
+        "plimsoll_sandboxes",
+        "plimsoll_placements_total",
+        "plimsoll_placement_seconds",
+        "plimsoll_host_operations_total",
+    ] {
+        ensure!(text.contains(name), "{name} is missing on the leader");
+    }
+    Ok(())
+}
+
+/// `ssh <sandbox>@gateway` with a listed key runs commands; with another key it does not.
+pub async fn ssh_gateway(world: &mut World) -> Result<()> {
+    let key = world.lab.folder().join("person");
+    let stranger = world.lab.folder().join("somebody-else");
+    for path in [&key, &stranger] {
+        if !path.exists() {
+            generate_key(path).await?;
+        }
+    }
+    let public = key.with_extension("pub");
+    let id = world.create(&["--ssh-key", public.to_str().context("a path")?]).await?;
+    let port = world.gateway_port()?;
+    let ssh = |key: &std::path::Path, line: &str| {
+        let mut command = tokio::process::Command::new("ssh");
+        command.args([
+            "-F",
+            "none",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "BatchMode=yes",
+        ]);
+        command
+            .args(["-o", "IdentitiesOnly=yes", "-p", &port.to_string(), "-i"])
+            .arg(key)
+            .arg(format!("{id}@127.0.0.1"))
+            .arg(line);
+        command.env_remove("SSH_AUTH_SOCK");
+        command
+    };
+    let output = ssh(&key, "id -u; exit 5").output().await?;
+    ensure!(output.status.code() == Some(5) && output.stdout == b"1000\n", "{output:?}");
+    let output = ssh(&stranger, "true").output().await?;
+    ensure!(output.status.code() == Some(255), "a stranger got in: {output:?}");
+    Ok(())
+}
+
+/// The variables of the provider before this one are configuration enough for a cluster.
+pub async fn the_old_variables_make_a_cluster(world: &mut World) -> Result<()> {
+    let home = world.lab.folder().join("vps-home");
+    std::fs::create_dir_all(&home)?;
+    let free = || anyhow::Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string());
+    let (api, hosts) = (free()?, format!("{},{}", world.lab.host(0).address(), world.lab.host(1).address()));
+    let mut command = Command::new(binary()?);
+    command.arg("server").env_clear().env("HOME", &home).env("PLIMSOLL_DATA_DIR", home.join("data"));
+    command.env("PLIMSOLL_API_LISTEN", &api).env("PLIMSOLL_RAFT_LISTEN", free()?);
+    command
+        .env("VPS_HOST", hosts)
+        .env("VPS_SSH_USER", "root")
+        .env("VPS_SSH_KEY", std::fs::read_to_string(world.lab.client_key())?);
+    command.env("VPS_BASE_IMAGE", "plimsoll/lab:latest").env("VPS_DATA_VOLUME", "/var/shadow/old");
+    let mut process = Process::spawn("plimsoll server", &command, home.join("server.log"))?;
+    let cli =
+        Cli::new(&[format!("http://{api}")], &saved_key(&home).await.with_context(|| process.log_tail(20))?, &home);
+    wait_for("both hosts to be added", PATIENCE, || async {
+        let hosts = cli.json(&["host", "list"]).await?;
+        ensure!(hosts.as_array().is_some_and(|hosts| hosts.len() == 2), "{hosts}");
+        anyhow::Ok(())
+    })
+    .await
+    .with_context(|| process.log_tail(20))?;
+    let made = cli.json(&["ensure", "old-ways", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await?;
+    let on = made["host"].as_str().context("a host")?;
+    let host = world.lab.hosts().iter().find(|host| host.address().to_string() == on).context("one of ours")?;
+    ensure!(host.docker(&["ps", "--format", "{{.Names}}"]).await?.contains("shadow-session-old-ways"), "not on {on}");
+    host.sh(&["test", "-d", "/var/shadow/old/old-ways"]).await.context("VPS_DATA_VOLUME is not obeyed")?;
+    cli.run(&["rm", made["id"].as_str().context("an id")?]).await?;
+    process.signal(plimsoll_testkit::lab::Signal::Terminate)?;
+    ensure!(process.wait(PATIENCE).await?.success(), "it does not stop well: {}", process.log_tail(20));
+    let log = std::fs::read_to_string(home.join("server.log"))?;
+    ensure!(!log.contains("PRIVATE KEY"), "the key is in the log");
+    Ok(())
+}
+
+/// The key that a node saved for its user.
+async fn saved_key(home: &std::path::Path) -> Result<String> {
+    let saved = home.join(".config/plimsoll/cli.toml");
+    wait_for("the key to be saved", PATIENCE, || async {
+        let text = std::fs::read_to_string(&saved)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("key = \"")).context("no key in it")?;
+        anyhow::Ok(line.trim_end_matches('"').to_owned())
+    })
+    .await
+}
+
+/// One command gives a working cluster on one Docker, and saves the key for the next commands.
+pub async fn dev_needs_no_configuration(world: &mut World) -> Result<()> {
+    // Inside a host of the lab, as on a person's machine: its own file system, network and Docker.
+    let host = world.lab.host(2);
+    let home = world.lab.folder().join("dev-home");
+    std::fs::create_dir_all(&home)?;
+    let (log, program) = (home.join("dev.log"), home.join("plimsoll"));
+    std::fs::copy(binary()?, &program)?; // a host sees the lab's folder, not everybody's home
+    let line = format!(
+        "HOME={home} nohup {binary} dev --listen 0.0.0.0:7070 --base-image plimsoll/lab:latest > {log} 2>&1 < /dev/null & echo $!",
+        home = home.display(),
+        binary = program.display(),
+        log = log.display()
+    );
+    let pid = host.sh(&["sh", "-c", &line]).await?;
+    let log_tail = || std::fs::read_to_string(&log).unwrap_or_default();
+    let key = saved_key(&home).await.with_context(log_tail)?;
+    let cli = Cli::new(&[format!("http://{}:7070", host.address())], &key, &home);
+    let made = wait_for("a sandbox", PATIENCE, || async {
+        cli.json(&["ensure", "dev-box", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await
+    })
+    .await
+    .with_context(log_tail)?;
+    let id = made["id"].as_str().context("an id")?;
+    ensure!(cli.run(&["exec", id, "echo", "hello"]).await? == "hello", "exec does not work");
+    cli.run(&["rm", id]).await?;
+    host.sh(&["kill", &pid]).await?;
+    Ok(())
+}
