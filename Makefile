@@ -1,0 +1,28 @@
+# The only commands a person needs. Each installs what it needs (Rust itself aside) or says what is missing.
+.PHONY: help demo test check bench setup
+
+CARGO ?= cargo
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## See it work: three hosts, three nodes, a dozen sandboxes, a killed leader (Linux, root, about three minutes)
+	$(CARGO) build --locked -p plimsoll -p plimsoll-tests --bins
+	target/debug/plimsoll-demo
+
+test: setup ## Units, properties, simulation, and the real multi-host lab
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+check: ## Read-only: formatting, lints as errors, documentation, layers
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) test --locked -p plimsoll-tests --test layers
+
+bench: ## Placement decisions per second against a naive scan, in one run
+	$(CARGO) bench --locked -p plimsoll-bench
+
+setup:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.90 or later from https://rustup.rs and try again" >&2; exit 1; }
+	@deploy/lab/install-tools.sh
