@@ -175,7 +175,10 @@ fn quarantined(host: &Host, now: Timestamp) -> bool {
 fn view_of(state: &State, host: &Host, line: &LoadLine) -> HostView {
     let mut tenants = BTreeMap::new();
     let mut groups = BTreeSet::new();
+    // A host that a sandbox was placed on has its image, or is getting it.
+    let mut images = BTreeSet::new();
     for sandbox in state.on_host(host.id) {
+        images.insert(sandbox.spec.image.clone());
         let count: &mut u32 = tenants.entry(sandbox.tenant.clone()).or_default();
         *count = count.saturating_add(1);
         if let Some(group) = &sandbox.spec.anti_affinity {
@@ -189,6 +192,7 @@ fn view_of(state: &State, host: &Host, line: &LoadLine) -> HostView {
         reserved: host.reserved,
         health: host.health,
         cordoned: host.cordon.is_some(),
+        images,
         tenants,
         groups,
         ..HostView::new(host.id, host.name.clone(), host.facts.totals, line)

@@ -3,7 +3,7 @@
 use crate::world::{LONG, World, request};
 use plimsoll_engine::{ClusterOperations, SandboxProvider, Wait};
 use plimsoll_testkit::sim::HostSize;
-use plimsoll_types::{Code, Millis, Phase};
+use plimsoll_types::{Code, ImageRef, Millis, Phase};
 
 #[tokio::test(start_paused = true)]
 async fn the_sizes_that_are_rented_take_two_four_and_eight() {
@@ -29,6 +29,24 @@ async fn a_burst_fills_the_hosts_exactly_and_evenly() {
     let (made, refused): (Vec<_>, Vec<_>) = asking.join_all().await.into_iter().partition(Result::is_ok);
     assert_eq!((made.len(), refused.len(), world.running()), (14, 16, 14));
     world.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_equally_loaded_hosts_the_one_with_the_image_is_chosen() {
+    let world = World::new(&[HostSize::Cpx51, HostSize::Cpx51]).await;
+    let of = |session: &str, image: &str| {
+        let mut request = request(session);
+        request.spec.image = ImageRef::new(image).expect("an image");
+        request
+    };
+    world.create(of("a", "first:1")).await.expect("on one host");
+    let second = world.create(of("b", "second:1")).await.expect("on the other");
+    // Whoever decides now sees two hosts that differ in nothing but what they run.
+    for image in ["second:1", "first:1"] {
+        let dry = world.provider().explain(&of("c", image)).await.expect("a dry run");
+        let on_second = dry.hosts[0].host == second.sandbox.assignment.expect("assigned").host;
+        assert_eq!(on_second, image == "second:1", "{image}: {}", dry.sentence);
+    }
 }
 
 #[tokio::test(start_paused = true)]
