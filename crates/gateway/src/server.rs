@@ -18,6 +18,10 @@ const MAX_CONNECTIONS: usize = 512;
 const MAX_CHANNELS: usize = 10;
 /// A connection that says nothing for so long, keepalives included, is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Nobody needs longer to log in; without a limit, silent connections would take every place.
+const LOGIN: Duration = Duration::from_secs(30);
+/// After a shortage of files or memory it waits, instead of spinning.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Time for open sessions to end at shutdown.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -61,6 +65,11 @@ pub async fn serve(options: Options, listener: TcpListener, shutdown: Cancellati
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) if is_passing(&error) => continue,
+                Err(error) if is_shortage(&error) => {
+                    tracing::error!(%error, "the SSH gateway cannot take connections for the moment");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
                 Err(error) => return Err(Error::Accept(error)),
             },
         };
@@ -68,9 +77,11 @@ pub async fn serve(options: Options, listener: TcpListener, shutdown: Cancellati
             tracing::warn!(%peer, "the SSH gateway is full; a connection was closed");
             continue;
         };
+        let admitted = CancellationToken::new();
         let login = Login {
             provider: Arc::clone(&options.provider),
             sandbox: None,
+            admitted: admitted.clone(),
             channels: Arc::new(Semaphore::new(MAX_CHANNELS)),
         };
         let (config, shutdown) = (Arc::clone(&config), shutdown.clone());
@@ -78,6 +89,7 @@ pub async fn serve(options: Options, listener: TcpListener, shutdown: Cancellati
             let _place = place;
             tokio::select! {
                 () = shutdown.cancelled() => {}
+                () = overdue(&admitted) => tracing::debug!(%peer, "an SSH connection did not log in in time"),
                 ended = run(config, stream, login) => if let Err(error) = ended {
                     tracing::debug!(%peer, %error, "an SSH connection ended");
                 },
@@ -97,16 +109,33 @@ async fn run(
     russh::server::run_stream(config, stream, login).await?.await
 }
 
+/// Returns once the time to log in is over; never for a connection that did.
+async fn overdue(admitted: &CancellationToken) {
+    if tokio::time::timeout(LOGIN, admitted.cancelled()).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
 /// Errors of one connection or of the moment, after which accepting goes on.
 fn is_passing(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
+/// Too many open files or too little memory: it passes, and must not take the node with it.
+fn is_shortage(error: &std::io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
+}
+
 /// One connection: nobody until a key fits, then the sandbox that was named as the user.
 struct Login {
     provider: Arc<dyn SandboxProvider>,
     sandbox: Option<SandboxId>,
+    /// Cancelled once a key fits: the time to log in no longer runs.
+    admitted: CancellationToken,
     channels: Arc<Semaphore>,
 }
 
@@ -125,7 +154,11 @@ impl Handler for Login {
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
         self.sandbox = self.admitted(user, key.public_key).await;
-        Ok(if self.sandbox.is_some() { Auth::Accept } else { Auth::reject() })
+        if self.sandbox.is_none() {
+            return Ok(Auth::reject());
+        }
+        self.admitted.cancel();
+        Ok(Auth::Accept)
     }
 
     async fn channel_open_session(

@@ -189,6 +189,13 @@ impl Config {
             None => Self::default(),
         };
         config.apply_env(&env)?;
+        let poll = &config.poll;
+        if poll.interval_ms < 100
+            || poll.unreachable_after_ms <= poll.interval_ms
+            || poll.lost_after_ms <= poll.unreachable_after_ms
+        {
+            bail!("poll: use 100 <= interval_ms < unreachable_after_ms < lost_after_ms, or every host would flap");
+        }
         Ok(config)
     }
 

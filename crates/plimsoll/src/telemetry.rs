@@ -4,7 +4,8 @@ use crate::config::{Log, LogFormat};
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::{io::IsTerminal as _, time::Duration};
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Bounds of every latency histogram in seconds: from a placement in memory to an image pull.
 const SECONDS: &[f64] = &[
@@ -14,7 +15,7 @@ const SECONDS: &[f64] = &[
 /// Bounds of histograms that count entries in a batch.
 const ENTRIES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 /// At debug these log whole bodies and packets, environments of containers among them; whatever the filter says, they do not.
-const NEVER_BELOW_INFO: [&str; 4] = ["bollard=info", "hyper=info", "hyper_util=info", "russh=info"];
+const NEVER_BELOW_INFO: [&str; 4] = ["bollard", "hyper", "hyper_util", "russh"];
 /// How often the recorder folds what histograms collected, so that they cannot grow while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -23,17 +24,24 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the filter is invalid or a subscriber is installed already.
 pub fn install_logs(log: &Log) -> Result<()> {
-    let mut filter =
-        EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?} is no filter", log.level))?;
-    for quiet in NEVER_BELOW_INFO {
-        filter = filter.add_directive(quiet.parse().context("a fixed log directive")?);
-    }
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?} is no filter", log.level))?;
+    let capped = filter_fn(|about| *about.level() <= Level::INFO || !is_capped(about.target()));
+    let registry = tracing_subscriber::registry().with(capped).with(filter);
+    let layer = fmt::layer().with_writer(std::io::stderr);
     let installed = match log.format {
-        LogFormat::Pretty => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Pretty => {
+            registry.with(layer.with_target(false).with_ansi(std::io::stderr().is_terminal())).try_init()
+        }
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     installed.map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+}
+
+/// Whether a target is one of the capped crates or lies in one.
+fn is_capped(target: &str) -> bool {
+    NEVER_BELOW_INFO
+        .iter()
+        .any(|name| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
 }
 
 /// Installs the process's metrics recorder and keeps it tidy for as long as the runtime lives.
@@ -56,4 +64,15 @@ pub fn install_metrics() -> Result<PrometheusHandle> {
         }
     });
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_capped;
+
+    #[test]
+    fn whole_crates_are_capped_and_others_are_not() {
+        assert!(is_capped("bollard") && is_capped("bollard::docker") && is_capped("russh::client"));
+        assert!(!is_capped("bollards") && !is_capped("plimsoll_host::docker"));
+    }
 }

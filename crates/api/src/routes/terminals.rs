@@ -34,7 +34,7 @@ pub(crate) async fn create(
     let Some(SshGateway { host, port }) = api.options.gateway.clone() else {
         return Err(ApiError::new(
             Code::NotFound,
-            "this node runs no SSH gateway; set `ssh.listen` in its configuration, or ask a node that has one",
+            "this node runs no SSH gateway; set `gateway.listen` in its configuration, or ask a node that has one",
         ));
     };
     if body.ssh_keys.is_empty() {

@@ -22,7 +22,10 @@ use std::process::ExitCode;
 /// Runs a command that talks to the API; node commands are the daemon's.
 pub async fn run(cli: &Cli) -> Result<u8> {
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut std::io::stdout());
+        // Through memory: the generator panics where a reader such as `head` closes the pipe.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut script);
+        print::line(&String::from_utf8_lossy(&script))?;
         return Ok(0);
     }
     let access = context::find(cli)?;

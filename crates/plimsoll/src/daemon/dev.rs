@@ -31,9 +31,7 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
         bail!("{} does not exist: is Docker running here? Name another socket with --docker", docker.display());
     }
     let access = if is_empty(&config.data_dir()) {
-        let founded = found::found(&config).await?.access();
-        context::write_private(&key_file(&config), &founded.key)?;
-        founded
+        found::found(&config).await?.access()
     } else {
         let key = std::fs::read_to_string(key_file(&config))
             .with_context(|| format!("cannot read {}", key_file(&config).display()))?;

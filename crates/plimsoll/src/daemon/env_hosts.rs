@@ -45,7 +45,10 @@ async fn add(provider: &VpsClusterProvider, ledger: &dyn Ledger, address: &HostA
     if ledger::read(ledger, |state| state.hosts.values().any(|host| host.address == *address)) {
         return true;
     }
-    let Some(name) = name_of(address) else { return true };
+    let Some(name) = name_of(address) else {
+        tracing::error!(%address, "VPS_HOST: no host name can be made of this address; add it with `plimsoll host add NAME`");
+        return true;
+    };
     let mut host = NewHost {
         name,
         address: address.clone(),
@@ -67,7 +70,10 @@ async fn add(provider: &VpsClusterProvider, ledger: &dyn Ledger, address: &HostA
             tracing::warn!(host = %host.name, fingerprint, "VPS_HOST: the host was added and the key it showed was pinned; compare it");
             true
         }
-        Err(error) if matches!(error.code, Code::HostExists | Code::SameMachine) => true,
+        Err(error) if matches!(error.code, Code::HostExists | Code::SameMachine) => {
+            tracing::warn!(host = %host.name, code = %error.code, "VPS_HOST: the host was not added: {error}");
+            true
+        }
         Err(error) => {
             tracing::error!(host = %host.name, code = %error.code, "VPS_HOST: the host could not be added and is tried again: {error}");
             false
@@ -78,7 +84,8 @@ async fn add(provider: &VpsClusterProvider, ledger: &dyn Ledger, address: &HostA
 /// A name for a host that has none: its address, or `local`.
 fn name_of(address: &HostAddress) -> Option<HostName> {
     let text = match address {
-        HostAddress::Ssh { addr, .. } => addr.replace(':', "-"),
+        HostAddress::Ssh { addr, port: 22, .. } => addr.replace(':', "-"),
+        HostAddress::Ssh { addr, port, .. } => format!("{}-{port}", addr.replace(':', "-")),
         HostAddress::Unix { .. } => "local".to_owned(),
     };
     HostName::new(text.trim_matches(['-', '.'])).ok()

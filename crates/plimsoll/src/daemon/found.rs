@@ -58,6 +58,8 @@ pub(super) async fn found(config: &Config) -> Result<Founded> {
         let (_, provider) =
             Engine::new(options, ledger, Arc::new(Dialer::default()), Arc::new(super::node::SystemClock));
         let (_, secret) = provider.create_key("first operator", Role::Operator, TenantId::default_tenant()).await?;
+        // Before anything else can fail: a cluster whose only key nobody has could not be used.
+        context::write_private(&config.data_dir().join("operator.key"), &secret)?;
         Ok(Founded { cluster: node.cluster(), node: node.node(), url: config.api_url(), key: secret })
     };
     let founded = founded.await;

@@ -39,8 +39,14 @@ pub async fn server(args: &NodeArgs) -> Result<()> {
     let hosts = crate::config::hosts_from_env(|name| std::env::var(name).ok())?;
     if !hosts.is_empty() && is_empty(&config.data_dir()) {
         let founded = found::found(&config).await?;
-        let saved = crate::cli::context::save(&founded.access())?;
-        tracing::info!(file = %saved.display(), "VPS_HOST made a cluster of one; its operator key was saved for this user");
+        match crate::cli::context::save(&founded.access()) {
+            Ok(saved) => {
+                tracing::info!(file = %saved.display(), "VPS_HOST made a cluster of one; its operator key was saved for this user")
+            }
+            Err(error) => tracing::warn!(
+                "VPS_HOST made a cluster of one; its operator key is in operator.key in the data folder: {error:#}"
+            ),
+        }
     }
     node::run(&config, node::Extras { hosts, ..node::Extras::default() }).await
 }
