@@ -1,6 +1,6 @@
 //! Placements: asking for one, and asking where it would go.
 
-use super::sandboxes::provided;
+use super::sandboxes;
 use crate::{
     auth::Caller,
     convert::request,
@@ -25,12 +25,10 @@ pub(crate) async fn place(
     State(api): State<Api>,
     caller: Caller,
     patience: Patience,
-    IdempotencyKey(key): IdempotencyKey,
-    Json(body): Json<wire::CreateSandbox>,
+    key: IdempotencyKey,
+    body: Json<wire::CreateSandbox>,
 ) -> Answer<Response> {
-    let request = request::new_sandbox(&api, &caller, body, key)?;
-    let result = api.options.provider.create(request, patience.wait()).await;
-    provided(&api, &caller, patience, result).await
+    sandboxes::create(State(api), caller, patience, key, body).await
 }
 
 /// Where a sandbox would go now, and why.
