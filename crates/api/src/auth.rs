@@ -51,7 +51,7 @@ impl Caller {
 impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Answer<Self> {
-        let caller = identify(parts, api)?;
+        let caller = identify(parts, api).await?;
         match caller.role {
             Role::Operator | Role::Platform => Ok(caller),
             Role::Metrics => {
@@ -64,7 +64,7 @@ impl FromRequestParts<Api> for Caller {
 impl FromRequestParts<Api> for Operator {
     type Rejection = ApiError;
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Answer<Self> {
-        match identify(parts, api)?.role {
+        match identify(parts, api).await?.role {
             Role::Operator => Ok(Self),
             Role::Platform | Role::Metrics => Err(ApiError::new(
                 Code::Forbidden,
@@ -80,16 +80,19 @@ impl FromRequestParts<Api> for Observer {
         if api.options.metrics_public {
             return Ok(Self);
         }
-        identify(parts, api).map(|_| Self)
+        identify(parts, api).await.map(|_| Self)
     }
 }
 
-fn identify(parts: &Parts, api: &Api) -> Answer<Caller> {
+async fn identify(parts: &Parts, api: &Api) -> Answer<Caller> {
     if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
         let secret = value.to_str().ok().and_then(|text| text.split_once(' '));
         let secret =
             secret.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, secret)| secret.trim());
-        let key = secret.and_then(|secret| api.options.operations.authenticate(secret));
+        let key = match secret {
+            Some(secret) => api.options.operations.authenticate(secret).await?,
+            None => None,
+        };
         let key = key.ok_or_else(|| {
             ApiError::new(
                 Code::Unauthorized,

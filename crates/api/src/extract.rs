@@ -181,6 +181,8 @@ pub(crate) struct Patience {
     pub(crate) time: Duration,
     /// Whether to answer 202 when it is over, instead of a timeout.
     pub(crate) asynchronous: bool,
+    /// Whether the time is the caller's own wish.
+    asked: bool,
 }
 
 impl FromRequestParts<Api> for Patience {
@@ -201,12 +203,18 @@ impl FromRequestParts<Api> for Patience {
                 // Other preferences are ignored, as RFC 7240 has it.
             }
         }
+        let asked = asynchronous || time.is_some();
         let time = time.unwrap_or(if asynchronous { Duration::ZERO } else { api.options.default_wait });
-        Ok(Self { time, asynchronous })
+        Ok(Self { time, asynchronous, asked })
     }
 }
 
 impl Patience {
+    /// The same, but no longer than this for callers who said nothing.
+    pub(crate) fn unasked(self, most: Duration) -> Self {
+        Self { time: if self.asked { self.time } else { self.time.min(most) }, ..self }
+    }
+
     /// As the engine takes it.
     pub(crate) const fn wait(self) -> plimsoll_engine::Wait {
         if self.time.is_zero() { plimsoll_engine::Wait::No } else { plimsoll_engine::Wait::Upto(self.time) }

@@ -10,6 +10,14 @@ pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
 pub(crate) const QUICK: Duration = Duration::from_secs(60);
 /// See [`crate::Options::default_wait`].
 pub(crate) const DEFAULT_WAIT: Duration = Duration::from_secs(170);
+/// How long a takedown is waited for unless asked otherwise: with what its commit takes it stays below the 30 s that platforms allow.
+pub(crate) const TERMINATE_WAIT: Duration = Duration::from_secs(25);
+/// What committing it may take beyond that.
+pub(crate) const COMMIT_TIME: Duration = Duration::from_secs(4);
+/// Writing the environment: below the 30 s that platforms allow.
+pub(crate) const WRITE_ENV: Duration = Duration::from_secs(25);
+/// Health: below the 10 s that platforms allow; the engine decides sooner.
+pub(crate) const HEALTH: Duration = Duration::from_secs(5);
 /// The longest `Prefer: wait`: load balancers rarely let a request idle for longer.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(600);
 /// The longest wait for room; a platform that waits longer has given up on the user.
@@ -68,3 +76,16 @@ pub(crate) const EVENTS: usize = 256;
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// `/readyz` answers no after this: load balancers ask every few seconds.
 pub(crate) const READY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The platform's budgets in seconds: our answer comes first.
+    #[test]
+    fn every_answer_comes_within_the_platforms_budget() {
+        for (ours, budget) in [(DEFAULT_WAIT, 180), (TERMINATE_WAIT + COMMIT_TIME, 30), (WRITE_ENV, 30), (HEALTH, 10)] {
+            assert!(ours < Duration::from_secs(budget), "{ours:?} of {budget} s");
+        }
+    }
+}

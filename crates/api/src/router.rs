@@ -4,7 +4,9 @@ use crate::{
     error::ApiError,
     observe, openapi,
     options::{Api, Options},
-    routes::{cluster, events, exec, exec_stream, files, hosts, keys, placements, sandboxes, system, terminals},
+    routes::{
+        cluster, events, exec, exec_stream, files, hosts, keys, placements, policy, sandboxes, system, terminals,
+    },
 };
 use axum::{
     Router,
@@ -58,6 +60,7 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(cluster::status))
+        .routes(routes!(policy::get, policy::set))
         .routes(routes!(cluster::transfer))
         .routes(routes!(cluster::remove_node))
         .routes(routes!(cluster::token))

@@ -4,7 +4,7 @@ use crate::{
     call::Call,
     client::{ByteStream, Client},
     error::Error,
-    wire::{ClusterStatus, CreateKey, JoinToken, Key, KeyCreated, Secret, TransferLeadership},
+    wire::{ClusterStatus, CreateKey, Healthy, JoinToken, Key, KeyCreated, Policy, Secret, TransferLeadership},
 };
 use plimsoll_types::KeyId;
 
@@ -42,6 +42,23 @@ impl Client {
         Ok(answer.token)
     }
 
+    /// The rules in force for the whole cluster.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn cluster_policy(&self) -> Result<Policy, Error> {
+        self.json(&Call::get(&["v1", "cluster", "policy"])).await
+    }
+
+    /// Replaces the rules, and answers with those in force then. Change what [`Client::cluster_policy`] answered: its revision keeps
+    /// another operator's change from being undone.
+    ///
+    /// # Errors
+    /// See [`Error`]; `conflict` if the rules were changed since that revision.
+    pub async fn set_cluster_policy(&self, policy: &Policy) -> Result<Policy, Error> {
+        self.json(&Call::put(&["v1", "cluster", "policy"]).json(policy)).await
+    }
+
     /// Makes an API key.
     ///
     /// # Errors
@@ -71,8 +88,15 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn health(&self) -> Result<bool, Error> {
-        let answer: crate::wire::cluster::Healthy = self.json(&Call::get(&["v1", "health"])).await?;
-        Ok(answer.healthy)
+        Ok(self.health_report().await?.healthy)
+    }
+
+    /// The same, with the reason if not.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn health_report(&self) -> Result<Healthy, Error> {
+        self.json(&Call::get(&["v1", "health"])).await
     }
 
     /// The asked node's metrics, as Prometheus reads them.

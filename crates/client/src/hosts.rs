@@ -4,7 +4,7 @@ use crate::{
     call::Call,
     client::Client,
     error::Error,
-    wire::{CordonHost, Host, HostCheck, LabelHost, NewHost},
+    wire::{CordonHost, Host, HostCheck, HostRemoved, LabelHost, NewHost},
 };
 
 impl Client {
@@ -65,11 +65,11 @@ impl Client {
         self.json(&Call::patch(&["v1", "hosts", name]).json(change)).await
     }
 
-    /// Forgets a host that holds no sandboxes.
+    /// Forgets a host that holds no sandboxes; the answer's warnings say what may be left on it.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn remove_host(&self, name: &str) -> Result<(), Error> {
-        self.nothing(&Call::delete(&["v1", "hosts", name]).repeatable(false)).await
+    pub async fn remove_host(&self, name: &str) -> Result<HostRemoved, Error> {
+        self.json(&Call::delete(&["v1", "hosts", name]).repeatable(false)).await
     }
 }

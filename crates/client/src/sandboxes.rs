@@ -6,11 +6,12 @@ use crate::{
     error::Error,
     wire::{
         CheckSandboxes, CommandResult, CreateSandbox, CreateTerminal, ExecRequest, ExecResult, Explanation,
-        ExtendSandbox, Page, Provided, RunCommands, RunningSandboxes, Sandbox, SecretMap, Stats, Terminal, Tunnels,
-        WriteEnv,
+        ExtendSandbox, Page, Problem, Provided, RunCommands, RunningSandboxes, Sandbox, SecretMap, Stats, Terminal,
+        Tunnels, WriteEnv,
     },
 };
-use plimsoll_types::{Phase, SandboxId};
+use plimsoll_types::{Code, Phase, SandboxId};
+use reqwest::StatusCode;
 use std::collections::BTreeMap;
 
 /// Which sandboxes to list.
@@ -108,12 +109,18 @@ impl Client {
         self.json(&call).await
     }
 
-    /// Takes a sandbox down. Gone already is success.
+    /// Takes a sandbox down. Gone already is success; so is accepted, for a call that does not wait.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`]; `timeout` if it is not gone within the wait (25 s by default). It was accepted all the same, and goes on by itself.
     pub async fn terminate(&self, id: SandboxId, wait: Wait) -> Result<(), Error> {
-        self.nothing(&of(Call::delete, id, &[]).wait(wait)).await
+        let response = self.send(&of(Call::delete, id, &[]).wait(wait)).await?;
+        if response.status() == StatusCode::ACCEPTED && wait != Wait::No {
+            let detail =
+                format!("{id} is not gone yet; it was accepted and goes on, look again with `plimsoll inspect {id}`");
+            return Err(Problem::new(Code::Timeout, detail).into());
+        }
+        Ok(())
     }
 
     /// Moves a sandbox's deadline.

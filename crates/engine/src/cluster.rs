@@ -3,7 +3,7 @@
 use crate::error::Error;
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::SurveyReport;
-use plimsoll_state::{ApiKey, Host, Role};
+use plimsoll_state::{ApiKey, Host, Policy, Role};
 use plimsoll_types::{
     HostAddress, HostId, HostName, Identity, KeyId, Labels, MeasuredLoad, PublishAddress, Resources, TenantId,
 };
@@ -73,8 +73,16 @@ pub trait ClusterOperations: Send + Sync + 'static {
     /// Changes labels.
     async fn label_host(&self, host: HostId, set: Labels, remove: Vec<Box<str>>) -> Result<(), Error>;
 
-    /// Forgets a host that holds no sandboxes.
-    async fn remove_host(&self, host: HostId) -> Result<(), Error>;
+    /// Forgets a host that holds no sandboxes, after what is left of ours on it was removed. Answers with what an operator should
+    /// know: above all, what may be left because the host did not answer.
+    async fn remove_host(&self, host: HostId) -> Result<Vec<String>, Error>;
+
+    /// The policy in force.
+    async fn policy(&self) -> Result<Policy, Error>;
+
+    /// Replaces the policy, if the one in force is still the expected one, and answers with it; `conflict` otherwise, and where
+    /// names would change that are in use.
+    async fn set_policy(&self, policy: Policy, expected: Option<Policy>) -> Result<Policy, Error>;
 
     /// Makes an API key; the secret (`plm_…`) is returned once and only its hash is kept.
     async fn create_key(&self, name: &str, role: Role, tenant: TenantId) -> Result<(Arc<ApiKey>, String), Error>;
@@ -85,6 +93,12 @@ pub trait ClusterOperations: Send + Sync + 'static {
     /// Ends a key.
     async fn revoke_key(&self, key: KeyId) -> Result<(), Error>;
 
-    /// The key a presented secret belongs to.
-    fn authenticate(&self, secret: &str) -> Option<Arc<ApiKey>>;
+    /// The key a presented secret belongs to; `None` if it belongs to none, or to one that was revoked.
+    ///
+    /// A key that was made anywhere before the call is known. One that was revoked on another node is refused as soon as this node has
+    /// applied that: with the leader's next message, or, on a node that is cut off, when it is back.
+    async fn authenticate(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, Error>;
+
+    /// The gauges that are read off the state and the leader's memory at this moment, in Prometheus' text format.
+    fn gauges(&self) -> String;
 }

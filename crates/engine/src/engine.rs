@@ -6,6 +6,7 @@ use crate::{
     leader::{
         self,
         desk::{Desk, Handler},
+        leading::Shown,
     },
     node::Node,
     options::EngineOptions,
@@ -29,7 +30,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> (Self, Arc<VpsClusterProvider>) {
         let drivers = Drivers::new(dial);
-        let node = Arc::new(Node { options, ledger, clock, drivers, desk: Desk::new() });
+        let node = Arc::new(Node { options, ledger, clock, drivers, desk: Desk::new(), leading: Shown::default() });
         node.ledger.serve_leader(Arc::new(Handler(Arc::downgrade(&node))));
         let provider = Arc::new(VpsClusterProvider::new(Arc::clone(&node)));
         (Self { node }, provider)

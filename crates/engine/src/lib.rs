@@ -11,9 +11,11 @@ mod leader;
 pub mod metrics;
 mod node;
 pub mod options;
+pub mod policy;
 pub mod provider;
 mod questions;
 pub mod request;
+mod scrape;
 pub mod secret;
 pub mod spec;
 

@@ -1,9 +1,14 @@
 //! What every part of the engine on one node shares: the ports, the drivers, and the way to this node's leader loops.
 
-use crate::{Error, drivers::Drivers, leader::desk::Desk, options::EngineOptions};
+use crate::{
+    Error,
+    drivers::Drivers,
+    leader::{desk::Desk, leading::Shown},
+    options::EngineOptions,
+};
 use plimsoll_lifecycle::ports::{Applied, Clock, Ledger, LedgerError, ledger};
 use plimsoll_state::{Command, Outcome, State};
-use plimsoll_types::{KeyId, OperationId, SandboxId, Timestamp};
+use plimsoll_types::{OperationId, SandboxId, Timestamp};
 use std::sync::Arc;
 
 /// One node's engine room.
@@ -13,6 +18,8 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drivers: Drivers,
     pub(crate) desk: Desk,
+    /// What is measured while this node leads.
+    pub(crate) leading: Shown,
 }
 
 impl Node {
@@ -22,7 +29,7 @@ impl Node {
     }
 
     /// Reads a value out of the state as applied here.
-    pub(crate) fn read<T>(&self, reader: impl FnOnce(&State) -> T) -> T {
+    pub(crate) fn read<T>(&self, reader: impl FnMut(&State) -> T) -> T {
         ledger::read(self.ledger.as_ref(), reader)
     }
 
@@ -57,10 +64,5 @@ impl Node {
     /// A new operation's id.
     pub(crate) fn new_operation(&self) -> OperationId {
         OperationId::from_parts(self.now().0, rand::random())
-    }
-
-    /// A new API key's id.
-    pub(crate) fn new_key(&self) -> KeyId {
-        KeyId::from_parts(self.now().0, rand::random())
     }
 }

@@ -62,6 +62,16 @@ pub enum Wait {
     Upto(Duration),
 }
 
+impl Wait {
+    /// What is left of it for a call that began then: callers count from when they asked.
+    pub(crate) fn left(self, began: tokio::time::Instant) -> Self {
+        match self {
+            Self::No => Self::No,
+            Self::Upto(limit) => Self::Upto(limit.saturating_sub(began.elapsed())),
+        }
+    }
+}
+
 /// A sandbox that was provided.
 #[derive(Clone, Debug)]
 pub struct Provided {

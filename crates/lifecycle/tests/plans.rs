@@ -108,15 +108,15 @@ fn check(state: &State, n: u128, seen: &[ContainerSeen], predecessor: Option<San
 }
 
 #[test]
-fn a_new_sandbox_is_committed_before_its_host_is_told() {
+fn a_new_sandbox_is_committed_before_anything_of_it_is_made() {
     check(
         &state(&[place(1, "s1", true)]),
         1,
         &[],
         None,
         "\
-1. commit starting (alpha is about to be told)
-2. ensure image base:1 (the sandbox starts from it on alpha)
+1. ensure image base:1 (the sandbox starts from it on alpha)
+2. commit starting (alpha is about to be told)
 3. create container shadow-session-s1 with workspace /var/shadow/sandboxes/s1 (generation 1 has none)
 4. start container shadow-session-s1 (it does not run yet)
 5. write secrets into shadow-session-s1 (secrets live in memory only)

@@ -2,7 +2,7 @@
 
 use crate::model::{ApiKey, Assignment, Policy};
 use plimsoll_types::{
-    ClusterId, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId, Labels,
+    ClusterId, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId, Labels, NodeId,
     OperationId, Phase, PublishAddress, SandboxId, SandboxSpec, SessionId, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub enum Command {
     CreateKey(ApiKey),
     /// Ends an API key.
     RevokeKey(RevokeKey),
+    /// Uses a join token up for one new node, before that node gets anything.
+    SpendJoinToken(SpendJoinToken),
 }
 
 /// See [`Command::InitCluster`].
@@ -64,6 +66,9 @@ pub struct InitCluster {
 pub struct SetPolicy {
     /// The whole new policy.
     pub policy: Policy,
+    /// The policy it was made from: refused if another one is in force by now.
+    #[serde(default)]
+    pub expected: Option<Policy>,
     /// When it was proposed.
     pub at: Timestamp,
 }
@@ -263,6 +268,19 @@ pub struct ForgetIdempotency {
 pub struct RevokeKey {
     /// Which key.
     pub key: KeyId,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::SpendJoinToken`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpendJoinToken {
+    /// What tells the token from others.
+    pub nonce: [u8; 16],
+    /// The number the new node gets: above every number given before.
+    pub node: NodeId,
+    /// Until when the token would have been good.
+    pub expires_at: Timestamp,
     /// When it was proposed.
     pub at: Timestamp,
 }

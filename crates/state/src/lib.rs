@@ -15,7 +15,7 @@ pub mod snapshot;
 
 pub use command::Command;
 pub use event::{Event, EventKind};
-pub use model::{ApiKey, Assignment, Cordon, Host, Policy, Role, Sandbox, State};
+pub use model::{ApiKey, Assignment, Cordon, Host, Policy, Role, Sandbox, SpentToken, State};
 pub use outcome::{Outcome, PlaceOutcome, Refusal};
 pub use query::{EventPage, Filter, Page};
 

@@ -3,7 +3,7 @@
 use crate::{command::Idempotency, event::Event, index::Index};
 use plimsoll_types::{
     ClusterId, Desired, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId,
-    Labels, LoadLine, Millis, OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId,
+    Labels, LoadLine, Millis, NodeId, OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId,
     TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,10 @@ pub struct State {
     pub idempotency: BTreeMap<(TenantId, Box<str>), Remembered>,
     /// API keys by id.
     pub keys: BTreeMap<KeyId, Arc<ApiKey>>,
+    /// Join tokens that were used, by nonce, until nobody can take them for good any more.
+    pub join_tokens: BTreeMap<[u8; 16], SpentToken>,
+    /// The highest number a join token gave a node; no number is given twice.
+    pub highest_node: Option<NodeId>,
     /// The last events, oldest first, at most [`Policy::events_kept`].
     pub events: VecDeque<Arc<Event>>,
     /// Index and sequence number of the last event that was dropped to keep that limit.
@@ -158,6 +162,15 @@ pub struct Remembered {
     pub request: Idempotency,
     /// When.
     pub at: Timestamp,
+}
+
+/// A join token that was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpentToken {
+    /// The node it let in.
+    pub node: NodeId,
+    /// Until when it would have been good.
+    pub expires_at: Timestamp,
 }
 
 /// What a key may do.

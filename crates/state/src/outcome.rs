@@ -69,7 +69,9 @@ pub enum Refusal {
     KeyUnknown,
     /// A key with this id exists.
     KeyExists,
-    /// A limit of the state machine (labels, hosts, keys) would be passed.
+    /// The join token let a node in already.
+    TokenSpent,
+    /// A limit of the state machine (labels, hosts, keys, join tokens) would be passed.
     LimitReached,
     /// The command came from a newer release and this one cannot apply it.
     Unsupported,
@@ -93,6 +95,7 @@ impl Refusal {
             Self::QueueFull => Code::QueueFull,
             Self::IdempotencyMismatch => Code::IdempotencyMismatch,
             Self::KeyUnknown => Code::KeyNotFound,
+            Self::TokenSpent => Code::JoinDenied,
             Self::LimitReached => Code::QuotaExceeded,
             Self::Unsupported => Code::Internal,
         }

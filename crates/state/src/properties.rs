@@ -4,12 +4,12 @@
 use crate::{
     Assignment, Command, PlaceOutcome, Policy, State,
     command::{
-        Advance, Assign, CordonHost, ForgetIdempotency, Place, QuarantineHost, RemoveHost, ReportHost, SetPolicy,
+        Advance, Assign, CordonHost, ForgetIdempotency, Place, QuarantineHost, RemoveHost, ReportHost, SetPolicy, SpendJoinToken,
     },
     testing::*,
 };
 use crate::{Outcome, invariants};
-use plimsoll_types::{Generation, Health, HostId, LoadLine, Phase, Resources, Timestamp};
+use plimsoll_types::{Generation, Health, HostId, LoadLine, NodeId, Phase, Resources, Timestamp};
 use proptest::{prelude::*, sample::select};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,6 +29,7 @@ enum Step {
     Deadline { n: u64, seconds: u64 },
     Forget(Vec<u64>),
     ForgetKeys(u64),
+    SpendToken { nonce: u8, node: u64 },
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (n.clone(), 0..300u64).prop_map(|(n, seconds)| Step::Deadline { n, seconds }),
         1 => proptest::collection::vec(n, 0..3).prop_map(Step::Forget),
         1 => (0..300u64).prop_map(Step::ForgetKeys),
+        1 => (0..4u8, 2..9u64).prop_map(|(nonce, node)| Step::SpendToken { nonce, node }),
     ]
 }
 
@@ -93,7 +95,7 @@ fn command(state: &State, step: &Step, seconds: u64) -> Command {
         Step::Policy { events, permille } => {
             let load_line = LoadLine { cpu_overcommit_permille: *permille, ..LoadLine::default() };
             let policy = Policy { events_kept: *events, load_line, queue_limit: 3, ..Policy::default() };
-            Command::SetPolicy(SetPolicy { policy, at })
+            Command::SetPolicy(SetPolicy { policy, expected: None, at })
         }
         Step::Place(items) => Command::Place(items.iter().map(|item| proposal(item, at)).collect()),
         Step::Assign { n, host, stale } => {
@@ -115,6 +117,10 @@ fn command(state: &State, step: &Step, seconds: u64) -> Command {
         Step::Forget(ids) => Command::Forget(ids.iter().map(|n| id(*n)).collect()),
         Step::ForgetKeys(seconds) => {
             Command::ForgetIdempotency(ForgetIdempotency { before: crate::testing::at(*seconds) })
+        }
+        Step::SpendToken { nonce, node } => {
+            let expires_at = at.plus(plimsoll_types::Millis::secs(3600));
+            Command::SpendJoinToken(SpendJoinToken { nonce: [*nonce; 16], node: NodeId(*node), expires_at, at })
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod event;
 pub(crate) mod exec;
 pub(crate) mod files;
 pub(crate) mod host;
+pub(crate) mod policy;
 pub(crate) mod request;
 pub(crate) mod rules;
 pub(crate) mod sandbox;

@@ -15,7 +15,7 @@ use plimsoll_client::wire::{self, CommandLine, CommandResult, Encoding, ExecResu
 use plimsoll_engine::Scope;
 use plimsoll_lifecycle::ports::{ExecEvent, ExecRequest, ExecSession};
 use plimsoll_types::{Code, SandboxId};
-use std::time::Instant;
+use std::{convert::Infallible, time::Instant};
 
 /// Run a command and collect its output.
 ///
@@ -103,7 +103,7 @@ async fn collect(
                 let _ = control.close_stdin().await;
             }
             // The way in stays open until the process ends: dropping it may kill the process.
-            std::future::pending::<()>().await;
+            std::future::pending::<Infallible>().await
         };
         let read = async {
             let (mut stdout, mut stderr) = (Kept::new(keep), Kept::new(keep));
@@ -121,7 +121,7 @@ async fn collect(
         };
         tokio::select! {
             ended = read => ended,
-            () = feed => unreachable!("the feed never ends"),
+            never = feed => match never {},
         }
     };
     let overdue = |_| ApiError::new(Code::Timeout, "the host did not say how the command ended within its time limit");

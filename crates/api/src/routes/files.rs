@@ -47,7 +47,8 @@ pub(crate) async fn read(State(api): State<Api>, caller: Caller, Id(id): Id, mut
     put, path = "/v1/sandboxes/{id}/files", tag = "files", operation_id = "writeFile",
     params(("id" = String, Path), ("path" = String, Query),
         ("mode" = Option<String>, Query, description = "Permission bits in octal; 0644 if absent"),
-        ("owner" = Option<String>, Query, description = "`uid:gid`"),
+        ("owner" = Option<String>, Query,
+            description = "`name`, `uid` (for `uid:uid`) or `uid:gid`; not with setuid or setgid in `mode`"),
         ("user" = Option<String>, Query, description = "As whom to write")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 204, description = "It is written")),
@@ -74,11 +75,10 @@ fn write_options(params: &mut Params) -> Answer<WriteOptions> {
         rules.require(mode.is_some(), "?mode", "write permission bits in octal, such as 0644");
         mode
     });
-    let owner = params.text("owner")?.and_then(|text| {
-        let owner = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
-        rules.require(owner.is_some(), "?owner", "write uid:gid in numbers, such as 1000:1000");
-        owner
-    });
+    let owner = params.text("owner")?;
+    if let Some(owner) = &owner {
+        rules.user("?owner", owner);
+    }
     let user = params.text("user")?;
     if let Some(user) = &user {
         rules.user("?user", user);

@@ -125,12 +125,19 @@ pub(crate) async fn label(
 }
 
 /// Forget a host that holds no sandboxes.
+///
+/// Containers, workspaces and networks of this cluster are removed from it first. One that does not answer is forgotten all the same,
+/// with a warning: what is left on it is then the operator's to remove.
 #[utoipa::path(
     delete, path = "/v1/hosts/{name}", tag = "hosts", operation_id = "removeHost",
-    params(("name" = String, Path)), responses((status = 204, description = "It is forgotten")),
+    params(("name" = String, Path)), responses((status = 200, description = "It is forgotten", body = wire::HostRemoved)),
 )]
-pub(crate) async fn remove(State(api): State<Api>, _: Operator, Path(name): Path<String>) -> Answer<StatusCode> {
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    _: Operator,
+    Path(name): Path<String>,
+) -> Answer<axum::Json<wire::HostRemoved>> {
     let id = api.options.operations.host(&name).await?.host.id;
-    api.options.operations.remove_host(id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let warnings = api.options.operations.remove_host(id).await?;
+    Ok(axum::Json(wire::HostRemoved { warnings }))
 }

@@ -41,6 +41,9 @@ pub(crate) async fn list(State(api): State<Api>, _: Operator) -> Answer<axum::Js
 }
 
 /// End an API key.
+///
+/// The node that answers refuses it from now on, the others as soon as they have applied that: with the leader's next message. A node
+/// that is cut off from the leader takes it until it is back, for stale reads and its own state alone.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", tag = "cluster", operation_id = "revokeKey",
     params(("id" = String, Path)), responses((status = 204, description = "It is revoked")),

@@ -20,7 +20,8 @@ pub(crate) struct Filter {
     scope: Scope,
     session: Option<SessionId>,
     phases: Vec<Phase>,
-    host: Option<HostId>,
+    /// By name or id, as it was written: whether there is such a host is looked up with the records.
+    host: Option<String>,
     labels: Vec<Label>,
     all: bool,
     limit: usize,
@@ -29,7 +30,7 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// Takes a filter out of the query.
-    pub(crate) fn read(api: &Api, caller: &Caller, params: &mut Params) -> Answer<Self> {
+    pub(crate) fn read(caller: &Caller, params: &mut Params) -> Answer<Self> {
         let parse =
             |name: &str, text: &String| text.parse().map_err(|error| ApiError::field(format!("?{name}"), error));
         let phases = params
@@ -54,7 +55,7 @@ impl Filter {
                 .iter()
                 .map(|text| text.parse().map_err(|error| ApiError::field("?phase", error)))
                 .collect::<Answer<_>>()?,
-            host: host(api, params.text("host")?.as_deref())?,
+            host: params.text("host")?,
             labels,
             all: params.flag("all")?,
             limit,
@@ -62,7 +63,7 @@ impl Filter {
         })
     }
 
-    fn matches(&self, record: &Sandbox) -> bool {
+    fn matches(&self, record: &Sandbox, on: Option<HostId>) -> bool {
         let phase = if self.phases.is_empty() {
             self.all || record.phase != Phase::Terminated
         } else {
@@ -71,7 +72,7 @@ impl Filter {
         phase
             && self.scope.allows(&record.tenant)
             && self.session.as_ref().is_none_or(|session| *session == record.session)
-            && self.host.is_none_or(|host| record.assignment.is_some_and(|assignment| assignment.host == host))
+            && on.is_none_or(|host| record.assignment.is_some_and(|assignment| assignment.host == host))
             && self.labels.iter().all(|label| record.spec.labels.get(&label.key) == Some(&label.value))
     }
 }
@@ -91,14 +92,15 @@ fn host(api: &Api, name: Option<&str>) -> Answer<Option<HostId>> {
     found.map(Some).ok_or_else(missing)
 }
 
-/// A page, gathered in short reads so that apply is never held up for long.
-pub(crate) async fn page(api: &Api, filter: &Filter) -> wire::Page<wire::Sandbox> {
+/// A page, gathered in short reads so that apply is never held up for long. Whoever wants it linearizable has a barrier behind them.
+pub(crate) async fn page(api: &Api, filter: &Filter) -> Answer<wire::Page<wire::Sandbox>> {
+    let on = host(api, filter.host.as_deref())?;
     let mut found: Vec<Arc<Sandbox>> = Vec::new();
     let mut after = filter.after;
     let mut more = true;
     // One more than asked for says whether there is a next page.
     while more && found.len() <= filter.limit {
-        more = ledger::read(api.options.ledger.as_ref(), |state| scan(state, filter, &mut after, &mut found));
+        more = ledger::read(api.options.ledger.as_ref(), |state| scan(state, filter, on, &mut after, &mut found));
         tokio::task::yield_now().await;
     }
     let next = (found.len() > filter.limit).then(|| {
@@ -110,16 +112,22 @@ pub(crate) async fn page(api: &Api, filter: &Filter) -> wire::Page<wire::Sandbox
     });
     let name = |record: &Sandbox| record.assignment.and_then(|assignment| names.get(&assignment.host).cloned());
     let items = found.iter().map(|record| sandbox::with_host(record, name(record))).collect();
-    wire::Page { items, next: next.flatten() }
+    Ok(wire::Page { items, next: next.flatten() })
 }
 
 /// Looks at the next records; whether there may be more.
-fn scan(state: &State, filter: &Filter, after: &mut Option<SandboxId>, found: &mut Vec<Arc<Sandbox>>) -> bool {
+fn scan(
+    state: &State,
+    filter: &Filter,
+    on: Option<HostId>,
+    after: &mut Option<SandboxId>,
+    found: &mut Vec<Arc<Sandbox>>,
+) -> bool {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let mut seen = 0;
     for (id, record) in state.sandboxes.range((from, Bound::Unbounded)).take(limits::SCAN) {
         (*after, seen) = (Some(*id), seen + 1);
-        if filter.matches(record) {
+        if filter.matches(record, on) {
             found.push(record.clone());
             if found.len() > filter.limit {
                 return false;

@@ -9,6 +9,7 @@ pub(crate) mod hosts;
 pub(crate) mod keys;
 pub(crate) mod listing;
 pub(crate) mod placements;
+pub(crate) mod policy;
 pub(crate) mod sandboxes;
 pub(crate) mod system;
 pub(crate) mod terminals;

@@ -125,13 +125,13 @@ pub(crate) async fn list(
     caller: Caller,
     mut params: Params,
 ) -> Answer<axum::Json<wire::Page<wire::Sandbox>>> {
-    let filter = Filter::read(&api, &caller, &mut params)?;
+    let filter = Filter::read(&caller, &mut params)?;
     let stale = params.stale()?;
     params.end()?;
     if !stale {
         api.options.ledger.barrier().await?;
     }
-    Ok(axum::Json(listing::page(&api, &filter).await))
+    listing::page(&api, &filter).await.map(axum::Json)
 }
 
 /// One sandbox.
@@ -157,26 +157,39 @@ pub(crate) async fn get(
 
 /// Take a sandbox down, workspace and all.
 ///
-/// Idempotent: gone already, or unknown, is success.
+/// Idempotent: gone already, or unknown, is success. Waits until nothing is left of it, unless `Prefer` says otherwise for 25 s at most;
+/// then it is answered with 202 and the sandbox as it is, and goes on by itself.
 #[utoipa::path(
     delete, path = "/v1/sandboxes/{id}", tag = "sandboxes", operation_id = "terminateSandbox",
     params(("id" = String, Path), ("Prefer" = Option<String>, Header, description = "respond-async, wait=N")),
-    responses((status = 204, description = "It is gone"), (status = 202, description = "It is on its way out")),
+    responses((status = 204, description = "It is gone"),
+        (status = 202, description = "It is on its way out, and goes on by itself", body = wire::Sandbox)),
 )]
 pub(crate) async fn terminate(
     State(api): State<Api>,
     caller: Caller,
     Id(id): Id,
     patience: Patience,
-) -> Answer<StatusCode> {
-    match api.options.provider.terminate(&caller.scope(), id, patience.wait()).await {
-        Ok(()) if patience.time.is_zero() => Ok(StatusCode::ACCEPTED),
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(error) if error.code == Code::Timeout && patience.asynchronous => Ok(StatusCode::ACCEPTED),
+) -> Answer<Response> {
+    let patience = patience.unasked(limits::TERMINATE_WAIT);
+    let scope = caller.scope();
+    let terminate = api.options.provider.terminate(&scope, id, patience.wait());
+    let ended = tokio::time::timeout(patience.time + limits::COMMIT_TIME, terminate).await;
+    let overdue = |_| ApiError::new(Code::Timeout, "no quorum confirmed it in time; ask again, which is safe");
+    match ended.map_err(overdue)? {
+        Ok(()) => {}
+        // It was accepted; how long the host takes is no failure.
+        Err(error) if error.code == Code::Timeout => {}
         // Another tenant's looks like an unknown one, and unknown is success: nothing of the caller's is there.
-        Err(error) if error.code == Code::SandboxNotFound => Ok(StatusCode::NO_CONTENT),
-        Err(error) => Err(error.into()),
+        Err(error) if error.code == Code::SandboxNotFound => return Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => return Err(error.into()),
     }
+    Ok(match listing::one(&api, &scope, id) {
+        Ok(sandbox) if sandbox.phase != Phase::Terminated => {
+            (StatusCode::ACCEPTED, location(id), axum::Json(sandbox)).into_response()
+        }
+        Ok(_) | Err(_) => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 /// Pause a sandbox. This release cannot do it yet: always `unsupported`.
@@ -291,7 +304,10 @@ pub(crate) async fn write_env(
     let mut rules = Rules::default();
     rules.env("/env", &body.env.0);
     rules.end()?;
-    api.options.provider.write_env(&caller.scope(), id, body.env.0).await?;
+    let scope = caller.scope();
+    let written = tokio::time::timeout(limits::WRITE_ENV, api.options.provider.write_env(&scope, id, body.env.0)).await;
+    let overdue = |_| ApiError::new(Code::Timeout, "the host did not write it in time; write it again, which is safe");
+    written.map_err(overdue)??;
     Ok(StatusCode::NO_CONTENT)
 }
 

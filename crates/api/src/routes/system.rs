@@ -12,18 +12,43 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use plimsoll_client::wire::cluster::Healthy;
-use plimsoll_types::Code;
+use plimsoll_lifecycle::ports::ledger;
+use plimsoll_types::{Code, Health};
+use std::collections::BTreeMap;
 
-/// Whether sandboxes can be provided: a quorum, and at least one host that answers.
+/// Whether sandboxes can be provided: a quorum, and at least one host that answers. Decided within 5 s.
 #[utoipa::path(get, path = "/v1/health", tag = "system", operation_id = "health", responses((status = 200, body = Healthy)))]
 pub(crate) async fn health(State(api): State<Api>, _: Caller) -> Answer<axum::Json<Healthy>> {
     // No quorum is an answer here, not an error.
-    let healthy = match api.options.provider.health().await {
-        Ok(healthy) => healthy,
-        Err(error) if matches!(error.code, Code::NoQuorum | Code::HostUnavailable | Code::Timeout) => false,
-        Err(error) => return Err(error.into()),
+    let (healthy, reason) = match tokio::time::timeout(limits::HEALTH, api.options.provider.health()).await {
+        Ok(Ok(true)) => (true, None),
+        Ok(Ok(false)) => (false, Some(ailment(&api))),
+        Ok(Err(error)) if matches!(error.code, Code::NoQuorum | Code::HostUnavailable | Code::Timeout) => {
+            (false, Some(error.message))
+        }
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => (false, Some("nothing was decided in time".to_owned())),
     };
-    Ok(axum::Json(Healthy { healthy }))
+    Ok(axum::Json(Healthy { healthy, reason }))
+}
+
+/// What is wrong, as this node sees it.
+fn ailment(api: &Api) -> String {
+    let counts = ledger::read(api.options.ledger.as_ref(), |state| {
+        let mut counts: BTreeMap<Health, u64> = BTreeMap::new();
+        for host in state.hosts.values() {
+            *counts.entry(host.health).or_default() += 1;
+        }
+        counts
+    });
+    if counts.contains_key(&Health::Ready) {
+        return "no quorum of nodes confirms in time; see `plimsoll cluster status`".to_owned();
+    }
+    if counts.is_empty() {
+        return "no host was added; see `plimsoll host add`".to_owned();
+    }
+    let counts: Vec<String> = counts.iter().map(|(health, count)| format!("{count} {health}")).collect();
+    format!("no host is ready: {}", counts.join(", "))
 }
 
 /// Whether this process runs.
@@ -47,5 +72,7 @@ pub(crate) async fn readyz(State(api): State<Api>) -> Answer<&'static str> {
 /// This node's metrics, as Prometheus reads them.
 #[utoipa::path(get, path = "/metrics", tag = "system", operation_id = "metrics", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(api): State<Api>, _: Observer) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.options.metrics)()).into_response()
+    let mut text = (api.options.metrics)();
+    text.push_str(&api.options.operations.gauges());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -83,7 +83,7 @@ async fn wrong_queries_paths_and_headers_are_named() {
         (Method::GET, format!("{files}?path=relative"), "?path"),
         (Method::GET, format!("{files}?path=/a%00b"), "?path"),
         (Method::PUT, format!("{files}?path=/a&mode=9"), "?mode"),
-        (Method::PUT, format!("{files}?path=/a&owner=root"), "?owner"),
+        (Method::PUT, format!("{files}?path=/a&owner=-root"), "?owner"),
         (Method::GET, "/v1/events?after=x".to_owned(), "?after"),
         (Method::GET, "/v1/events?after=999999-0".to_owned(), "?after"),
         (Method::DELETE, "/v1/keys/nonsense".to_owned(), "{id}"),

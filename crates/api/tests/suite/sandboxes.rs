@@ -2,7 +2,9 @@
 
 use crate::world::{World, code, request};
 use plimsoll_client::{SandboxFilter, Wait, wire};
-use plimsoll_types::{Code, Phase};
+use plimsoll_engine::ClusterOperations;
+use plimsoll_testkit::sim::{HostOp, HostSize, Mishap, When};
+use plimsoll_types::{Code, NodeId, Phase};
 use reqwest::Method;
 use std::time::Duration;
 
@@ -123,4 +125,50 @@ async fn a_terminal_says_where_to_log_in() {
         code(without.operator.create_terminal(&serde_json::from_value(body).unwrap(), Wait::Default).await),
         Code::NotFound
     );
+}
+
+#[tokio::test]
+async fn a_takedown_that_takes_long_is_accepted_and_goes_on() {
+    let world = World::with(|options| options.default_wait = Duration::from_millis(300)).await;
+    let made = world.operator.ensure(&request("s1"), Wait::Upto(Duration::from_secs(20))).await.unwrap();
+    let id = made.sandbox.id;
+    let host = world.fleet.hosts()[0].clone();
+    host.fault(HostOp::RemoveContainer, Mishap::Unreachable, When::Always);
+    let accepted = world.raw(Method::DELETE, &format!("/v1/sandboxes/{id}")).send().await.unwrap();
+    assert_eq!(accepted.status().as_u16(), 202);
+    assert_eq!(accepted.headers()["location"], format!("/v1/sandboxes/{id}"));
+    assert_eq!(accepted.json::<wire::Sandbox>().await.unwrap().phase, Phase::Terminating);
+    let wait = Wait::Upto(Duration::from_secs(1));
+    assert_eq!(code(world.operator.terminate(id, wait).await), Code::Timeout, "a typed caller who waits is told");
+    world.operator.terminate(id, Wait::No).await.expect("accepted is enough");
+    host.heal();
+    world.operator.terminate(id, Wait::Upto(crate::world::LONG)).await.expect("gone");
+    let gone = world.raw(Method::DELETE, &format!("/v1/sandboxes/{id}")).header("prefer", "respond-async");
+    assert_eq!(gone.send().await.unwrap().status().as_u16(), 204, "there is nothing left to wait for");
+}
+
+#[tokio::test]
+async fn a_node_that_lags_knows_new_keys_and_lists_by_new_hosts() {
+    let world = World::serving(3, |_| {}).await;
+    world.cluster.set_lag(NodeId(3), Duration::from_millis(500));
+    let key = crate::world::key(&world.leader, plimsoll_state::Role::Operator, "default").await;
+    let operator = crate::world::client(world.address, Some(&key));
+    operator.hosts().await.expect("a key made elsewhere a moment ago is known");
+
+    let machine = world.fleet.add("h1", HostSize::Cpx31);
+    let new = plimsoll_engine::NewHost {
+        name: plimsoll_types::HostName::new("h1").unwrap(),
+        address: machine.address().clone(),
+        identity: plimsoll_types::Identity::NodeDefault,
+        fingerprint: Some("SHA256:sim-h1".into()),
+        labels: plimsoll_types::Labels::new(),
+        price_milli_per_hour: 0,
+        publish: plimsoll_types::PublishAddress::default(),
+        advertise: None,
+    };
+    world.leader.add_host(new).await.expect("a host");
+    let on = SandboxFilter { host: Some("h1".into()), ..Default::default() };
+    assert!(operator.sandboxes(&on).await.expect("there is such a host").items.is_empty());
+    let nowhere = SandboxFilter { host: Some("nowhere".into()), ..Default::default() };
+    assert_eq!(code(operator.sandboxes(&nowhere).await), Code::HostNotFound);
 }

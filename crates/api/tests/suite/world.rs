@@ -18,6 +18,8 @@ pub struct World {
     pub cluster: SimCluster,
     pub fleet: SimFleet,
     pub provider: Arc<VpsClusterProvider>,
+    /// The façade of the node that leads; another one where the surface is a follower's.
+    pub leader: Arc<VpsClusterProvider>,
     pub address: SocketAddr,
     pub operator: Client,
     pub operator_key: String,
@@ -33,14 +35,26 @@ impl World {
 
     /// The same with other options.
     pub async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::serving(1, change).await
+    }
+
+    /// So many nodes, of which the last one serves and the first one leads.
+    pub async fn serving(nodes: u64, change: impl FnOnce(&mut Options)) -> Self {
         let clock = SimClock::new();
-        let cluster = SimCluster::new(1, 7);
+        let cluster = SimCluster::new(nodes, 7);
         let fleet = SimFleet::new(7, clock);
-        let ledger = cluster.ledger(NodeId(1));
         let shutdown = CancellationToken::new();
-        let options = EngineOptions::new(ClusterSecret::new([42; 32]));
-        let (engine, provider) = Engine::new(options, ledger.clone(), fleet.dialer(&ledger), Arc::new(clock));
-        tokio::spawn(engine.run(shutdown.clone()));
+        cluster.elect(NodeId(1));
+        let mut engines = Vec::new();
+        for node in 1..=nodes {
+            let ledger = cluster.ledger(NodeId(node));
+            let options = EngineOptions::new(ClusterSecret::new([42; 32]));
+            let (engine, provider) = Engine::new(options, ledger.clone(), fleet.dialer(&ledger), Arc::new(clock));
+            tokio::spawn(engine.run(shutdown.clone()));
+            engines.push((ledger, provider));
+        }
+        let leader = engines[0].1.clone();
+        let (ledger, provider) = engines.pop().unwrap();
         let policy =
             Policy { base_image: Some(ImageRef::new("base:1").unwrap()), events_kept: 200, ..Policy::default() };
         let init = InitCluster { cluster: ClusterId::from_parts(1, 1), policy, at: SimClock::EPOCH };
@@ -57,7 +71,7 @@ impl World {
 
         let operator_key = key(&provider, Role::Operator, "default").await;
         let operator = client(address, Some(&operator_key));
-        let world = Self { cluster, fleet, provider, address, operator, operator_key, shutdown, served };
+        let world = Self { cluster, fleet, provider, leader, address, operator, operator_key, shutdown, served };
         let host = world.fleet.add("h0", HostSize::Cpx51);
         world.operator.add_host(&new_host(&world, &host).await).await.expect("a host");
         world

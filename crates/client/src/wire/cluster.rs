@@ -1,7 +1,10 @@
 //! The control plane and its keys on the wire.
 
-use super::{secret::Secret, units::Time};
-use plimsoll_types::{ClusterId, KeyId, TenantId};
+use super::{
+    secret::Secret,
+    units::{Size, Time},
+};
+use plimsoll_types::{ClusterId, ImageRef, KeyId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -76,6 +79,51 @@ pub struct TransferLeadership {
     pub to: u64,
 }
 
+/// The rules in force for the whole cluster. They are read, changed and sent back whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Policy {
+    /// Another one after every change. Sent back, it must still be the one in force, else `conflict`; without it the change is
+    /// made whatever is in force.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// CPU that may be reserved, in thousandths of what a host has: 1,000 reserves each CPU once.
+    #[schema(minimum = 100, maximum = 16_000)]
+    pub cpu_overcommit_permille: u32,
+    /// Memory of each host that is never reserved.
+    pub memory_reserve: Size,
+    /// Disk of each host that is never reserved.
+    pub disk_reserve: Size,
+    /// Past this CPU pressure (PSI "some", 10 s, in hundredths of a percent) nothing is placed on a host; 10,000 never triggers.
+    #[schema(maximum = 10_000)]
+    pub cpu_pressure_max_centipercent: u16,
+    /// Memory pressure likewise.
+    #[schema(maximum = 10_000)]
+    pub memory_pressure_max_centipercent: u16,
+    /// I/O pressure likewise.
+    #[schema(maximum = 10_000)]
+    pub io_pressure_max_centipercent: u16,
+    /// Most sandboxes waiting for room at once.
+    pub queue_limit: u32,
+    /// How long the record of a terminated sandbox is kept, in seconds.
+    pub retention_s: u64,
+    /// How long idempotency keys are remembered, in seconds.
+    pub idempotency_ttl_s: u64,
+    /// How many events are kept.
+    pub events_kept: u32,
+    /// First part of container names: `<prefix>-session-<session>`. It cannot change while there are sandboxes.
+    pub name_prefix: String,
+    /// Folder on hosts that holds workspaces. It cannot change while there are sandboxes.
+    pub data_dir: String,
+    /// The image of sandboxes that name none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub base_image: Option<ImageRef>,
+    /// Rules that only a newer release knows: a client sends back what it cannot read, a node refuses what it does not know.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
+}
+
 /// A token that lets one more node join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinToken {
@@ -141,4 +189,7 @@ pub struct KeyCreated {
 pub struct Healthy {
     /// There is a quorum and at least one host answers.
     pub healthy: bool,
+    /// Why not; absent where it is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

@@ -253,6 +253,14 @@ pub struct Quarantine {
     pub reason: String,
 }
 
+/// What removing a host came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostRemoved {
+    /// What an operator should know: above all, what of ours may be left on the machine. Empty if nothing is.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
 /// Why a host is cordoned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]

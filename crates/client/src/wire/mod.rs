@@ -17,7 +17,9 @@ pub mod secret;
 pub mod terminal;
 pub mod units;
 
-pub use cluster::{ClusterStatus, CreateKey, JoinToken, Key, KeyCreated, Node, NodeRole, Role, TransferLeadership};
+pub use cluster::{
+    ClusterStatus, CreateKey, Healthy, JoinToken, Key, KeyCreated, Node, NodeRole, Policy, Role, TransferLeadership,
+};
 pub use event::{Event, EventId, EventKind};
 pub use exec::{
     CommandLine, CommandResult, Encoding, ExecControl, ExecNotice, ExecRequest, ExecResult, RunCommands, Stream,
@@ -25,7 +27,8 @@ pub use exec::{
 };
 pub use files::{EntryKind, FileEntry, FolderContent, FolderFile, MoveFile};
 pub use host::{
-    Cordon, CordonHost, Host, HostCheck, HostFacts, HostIdentity, LabelHost, Load, NewHost, Quarantine, Survey,
+    Cordon, CordonHost, Host, HostCheck, HostFacts, HostIdentity, HostRemoved, LabelHost, Load, NewHost, Quarantine,
+    Survey,
 };
 pub use page::Page;
 pub use placement::{Explanation, HostVerdict};

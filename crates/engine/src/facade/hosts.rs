@@ -10,8 +10,8 @@ use crate::{
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::DialTarget;
 use plimsoll_state::{
-    ApiKey, Command, Host, Outcome, Refusal, Role, State,
-    command::{AddHost, CordonHost, LabelHost, RemoveHost},
+    ApiKey, Command, Host, Outcome, Policy, Refusal, Role, State,
+    command::{AddHost, CordonHost, LabelHost},
 };
 use plimsoll_types::{Code, HostAddress, HostId, HostName, ImageRef, KeyId, Label, Labels, MeasuredLoad, TenantId};
 use std::{collections::BTreeMap, sync::Arc};
@@ -93,8 +93,16 @@ impl ClusterOperations for VpsClusterProvider {
         self.change(Command::LabelHost(LabelHost { host, set, remove, at: self.node.now() })).await
     }
 
-    async fn remove_host(&self, host: HostId) -> Result<(), Error> {
-        self.change(Command::RemoveHost(RemoveHost { host, at: self.node.now() })).await
+    async fn remove_host(&self, host: HostId) -> Result<Vec<String>, Error> {
+        self.let_go(host).await
+    }
+
+    async fn policy(&self) -> Result<Policy, Error> {
+        self.policy_in_force().await
+    }
+
+    async fn set_policy(&self, policy: Policy, expected: Option<Policy>) -> Result<Policy, Error> {
+        self.replace_policy(policy, expected).await
     }
 
     async fn create_key(&self, name: &str, role: Role, tenant: TenantId) -> Result<(Arc<ApiKey>, String), Error> {
@@ -110,8 +118,12 @@ impl ClusterOperations for VpsClusterProvider {
         self.end_key(key).await
     }
 
-    fn authenticate(&self, secret: &str) -> Option<Arc<ApiKey>> {
-        self.key_of(secret)
+    async fn authenticate(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, Error> {
+        self.key_of(secret).await
+    }
+
+    fn gauges(&self) -> String {
+        crate::scrape::text(&self.node)
     }
 }
 
@@ -163,7 +175,7 @@ impl VpsClusterProvider {
         }
     }
 
-    async fn change(&self, command: Command) -> Result<(), Error> {
+    pub(super) async fn change(&self, command: Command) -> Result<(), Error> {
         match self.node.ledger.propose(command).await?.outcome {
             Outcome::Refused(refusal) => Err(self.refused(&refusal)),
             Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) | Outcome::Each(_) => {
@@ -231,6 +243,6 @@ fn same_machine(twin: &HostName) -> Error {
     Error::new(Code::SameMachine, message)
 }
 
-fn no_such_host(name: &str) -> Error {
+pub(super) fn no_such_host(name: &str) -> Error {
     Error::new(Code::HostNotFound, format!("no host {name}; `plimsoll host list` shows those there are"))
 }

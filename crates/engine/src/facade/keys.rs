@@ -2,8 +2,9 @@
 
 use super::VpsClusterProvider;
 use crate::{Error, spec};
+use plimsoll_lifecycle::ports::LedgerError;
 use plimsoll_state::{ApiKey, Command, Role, command::RevokeKey};
-use plimsoll_types::{Code, KeyId, TenantId};
+use plimsoll_types::{Code, KeyId, TenantId, Timestamp};
 use ring::{
     digest,
     rand::{SecureRandom, SystemRandom},
@@ -27,11 +28,38 @@ impl VpsClusterProvider {
         if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
             return Err(spec::invalid("name", format_args!("use 1 to {NAME_MAX} bytes without control characters")));
         }
-        let id = self.node.new_key();
-        let secret = new_secret(id)?;
-        let key = ApiKey { id, name: name.into(), role, tenant, hash: hash(&secret), created_at: self.node.now() };
+        let secret = Self::new_secret(self.node.now())?;
+        let key = self.accept_key(&secret, name, role, tenant).await?;
+        Ok((key, secret))
+    }
+
+    /// The secret of a key that does not exist yet, for a caller who keeps it safely before [`VpsClusterProvider::accept_key`].
+    ///
+    /// # Errors
+    /// `internal` when the system has no randomness.
+    pub fn new_secret(now: Timestamp) -> Result<String, Error> {
+        new_secret(KeyId::from_parts(now.0, rand::random()))
+    }
+
+    /// Makes the key that a secret from [`VpsClusterProvider::new_secret`] stands for. Done already is success.
+    ///
+    /// # Errors
+    /// When the secret is malformed, or the ledger does not take the key.
+    pub async fn accept_key(
+        &self,
+        secret: &str,
+        name: &str,
+        role: Role,
+        tenant: TenantId,
+    ) -> Result<Arc<ApiKey>, Error> {
+        let id = id_in(secret).ok_or_else(|| spec::invalid("secret", format_args!("it is no key of Plimsoll's")))?;
+        let hash = hash(secret);
+        if let Some(known) = self.node.read(|state| state.keys.get(&id).filter(|key| key.hash == hash).cloned()) {
+            return Ok(known);
+        }
+        let key = ApiKey { id, name: name.into(), role, tenant, hash, created_at: self.node.now() };
         self.node.commit(Command::CreateKey(key.clone())).await?;
-        Ok((Arc::new(key), secret))
+        Ok(Arc::new(key))
     }
 
     pub(super) async fn end_key(&self, key: KeyId) -> Result<(), Error> {
@@ -39,15 +67,34 @@ impl VpsClusterProvider {
     }
 
     /// The key that a secret belongs to. Its id is public and finds it; the rest is compared in constant time.
-    pub(super) fn key_of(&self, secret: &str) -> Option<Arc<ApiKey>> {
-        if secret.len() > SECRET_MAX {
-            return None;
+    pub(super) async fn key_of(&self, secret: &str) -> Result<Option<Arc<ApiKey>>, Error> {
+        let Some(id) = id_in(secret) else { return Ok(None) };
+        let known = || self.node.read(|state| state.keys.get(&id).cloned());
+        let mut found = known();
+        // It may have been made on another node a moment ago. What is known here never changes: a wrong secret needs no question.
+        if found.is_none() && !self.lookups.is_unknown(id) {
+            self.lookups.confirm(|| self.node.ledger.barrier()).await.map_err(unconfirmed)?;
+            found = known();
+            if found.is_none() {
+                self.lookups.unknown(id);
+            }
         }
-        let (id, _) = secret.strip_prefix(PREFIX)?.split_once('_')?;
-        let id: KeyId = format!("key-{id}").parse().ok()?;
-        let key = self.node.read(|state| state.keys.get(&id).cloned())?;
-        equal(&key.hash, &hash(secret)).then_some(key)
+        Ok(found.filter(|key| equal(&key.hash, &hash(secret))))
     }
+}
+
+/// The id of the key that a secret names.
+fn id_in(secret: &str) -> Option<KeyId> {
+    if secret.len() > SECRET_MAX {
+        return None;
+    }
+    let (id, _) = secret.strip_prefix(PREFIX)?.split_once('_')?;
+    format!("key-{id}").parse().ok()
+}
+
+fn unconfirmed(error: LedgerError) -> Error {
+    let Error { code, message, .. } = error.into();
+    Error::new(code, format!("this node does not know the API key and cannot ask the others: {message}"))
 }
 
 /// `plm_<id>_<64 hex digits>`: 256 random bits.

@@ -3,7 +3,10 @@
 mod checks;
 mod hosts;
 mod keys;
+mod leaving;
+mod lookups;
 mod placing;
+mod policy;
 mod sandboxes;
 mod target;
 mod waiting;
@@ -25,11 +28,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The façade of one node.
 pub struct VpsClusterProvider {
     node: Arc<Node>,
+    lookups: lookups::Lookups,
 }
 
 impl VpsClusterProvider {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+        Self { node, lookups: lookups::Lookups::default() }
     }
 
     /// Returns once this node shows everything that was acknowledged before.

@@ -10,6 +10,7 @@ use crate::{
 use plimsoll_state::{Command, Sandbox, command::Terminate};
 use plimsoll_types::{Code, Phase, SandboxId, SandboxSpec, SessionId};
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How often ensure begins anew when the live sandbox it found ended while it waited.
 const ENSURE_TRIES: u32 = 3;
@@ -19,17 +20,18 @@ const MAKING_ROOM: Duration = Duration::from_secs(30);
 impl VpsClusterProvider {
     pub(super) async fn ensure_sandbox(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
         spec::check(&request)?;
+        let began = Instant::now();
         let mut tries = 1;
         loop {
             let (id, created) = match self.live(&request).await? {
                 Some(live) => (live.id, false),
-                None => match self.place_anew(&request, wait).await? {
+                None => match self.place_anew(&request, wait.left(began)).await? {
                     PlaceAnswer::Created(id) => (id, true),
                     PlaceAnswer::SessionLive(id) => (id, false),
-                    PlaceAnswer::Replayed(id) => return self.replayed(id, wait).await,
+                    PlaceAnswer::Replayed(id) => return self.replayed(id, wait.left(began)).await,
                 },
             };
-            match self.provided(id, created, wait).await {
+            match self.provided(id, created, wait.left(began)).await {
                 // It was somebody else's, and ended before it ran: the session is free for one of our own.
                 Err(_) if !created && tries < ENSURE_TRIES && !self.is_live(id) => tries += 1,
                 answer => return answer,
@@ -39,9 +41,10 @@ impl VpsClusterProvider {
 
     pub(super) async fn create_sandbox(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
         spec::check(&request)?;
+        let began = Instant::now();
         match self.place_anew(&request, wait).await? {
-            PlaceAnswer::Created(id) => self.provided(id, true, wait).await,
-            PlaceAnswer::Replayed(id) => self.replayed(id, wait).await,
+            PlaceAnswer::Created(id) => self.provided(id, true, wait.left(began)).await,
+            PlaceAnswer::Replayed(id) => self.replayed(id, wait.left(began)).await,
             PlaceAnswer::SessionLive(id) => {
                 let message =
                     format!("the session already has the live sandbox {id}; use ensure, or terminate it first");

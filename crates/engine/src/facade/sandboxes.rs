@@ -18,10 +18,13 @@ use plimsoll_state::{
     command::{SetDeadline, Terminate},
 };
 use plimsoll_types::{Code, Endpoint, Health, Phase, SandboxId, Timestamp};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::time::{self, Instant};
 
 /// Most entries of a folder in one answer: more would be held whole in memory.
 const LIST_LIMIT: usize = 100_000;
+/// How long a quorum may take to confirm before it counts as none: platforms wait 10 s for an answer about health.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
 /// Where calls into the container work.
 const RUNNING: &[Phase] = &[Phase::Running];
 /// Where its output can be read: a container that died is kept for a while for that.
@@ -63,6 +66,7 @@ impl SandboxProvider for VpsClusterProvider {
     }
 
     async fn terminate(&self, scope: &Scope, sandbox: SandboxId, wait: Wait) -> Result<(), Error> {
+        let began = Instant::now();
         match self.visible(scope, sandbox).await {
             Ok(found) if found.phase == Phase::Terminated => return Ok(()),
             Ok(_) => {}
@@ -72,7 +76,7 @@ impl SandboxProvider for VpsClusterProvider {
         let at = self.node.now();
         let wish = Terminate { sandbox, reason: "asked for".into(), if_deadline: None, if_phase: None, at };
         match self.node.commit_one(Command::Terminate(vec![wish])).await? {
-            Ok(()) | Err(Refusal::SandboxUnknown) => self.until_gone(sandbox, wait).await,
+            Ok(()) | Err(Refusal::SandboxUnknown) => self.until_gone(sandbox, wait.left(began)).await,
             Err(refusal) => Err(Error::from(refusal).about(sandbox)),
         }
     }
@@ -187,7 +191,8 @@ impl SandboxProvider for VpsClusterProvider {
     }
 
     async fn health(&self) -> Result<bool, Error> {
-        if self.barrier().await.is_err() {
+        let confirmed = time::timeout(HEALTH_PATIENCE, self.barrier()).await;
+        if !matches!(confirmed, Ok(Ok(()))) {
             return Ok(false);
         }
         Ok(self.node.read(|state| state.hosts.values().any(|host| host.health == Health::Ready)))

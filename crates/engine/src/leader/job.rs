@@ -2,6 +2,7 @@
 //!
 //! A job keeps nothing: if the leader dies between any two lines, the next leader derives the rest of the plan.
 
+mod budget;
 mod giving_up;
 
 use super::{
@@ -21,7 +22,14 @@ use plimsoll_state::{
     command::{Advance, Terminate},
 };
 use plimsoll_types::{ClusterId, Code, Endpoint, Health, HostId, Phase, SandboxId};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{sync::mpsc, time};
 
 /// How a job ended.
@@ -89,7 +97,7 @@ pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
 pub(crate) async fn drive(node: &Node, desk: &mpsc::Sender<Ask>, id: SandboxId, past: &Past) -> Ending {
     let Some(view) = view(node, id) else { return Ending::Done };
     match view.sandbox.phase {
-        Phase::Assigned | Phase::Starting => Create { node, desk, view: &view, past }.run().await,
+        Phase::Assigned | Phase::Starting => Create::new(node, desk, &view, past).run().await,
         Phase::Terminating | Phase::Failed => takedown::take_down(node, &view).await,
         Phase::Pending
         | Phase::Running
@@ -112,6 +120,8 @@ enum Stop {
     Ledger(LedgerError),
     /// Another sandbox must go first.
     Behind,
+    /// The time for it is over.
+    Late,
 }
 
 impl From<HostError> for Stop {
@@ -125,31 +135,34 @@ struct Create<'a> {
     desk: &'a mpsc::Sender<Ask>,
     view: &'a View,
     past: &'a Past,
+    /// Whether something of it may stand on its host.
+    begun: AtomicBool,
 }
 
-impl Create<'_> {
+impl<'a> Create<'a> {
+    fn new(node: &'a Node, desk: &'a mpsc::Sender<Ask>, view: &'a View, past: &'a Past) -> Self {
+        Self { node, desk, view, past, begun: AtomicBool::new(view.sandbox.phase != Phase::Assigned) }
+    }
+
     async fn run(&self) -> Ending {
         let View { sandbox, host, .. } = self.view;
-        let Some(left) = self.budget() else {
+        if host.health != Health::Ready && sandbox.phase == Phase::Assigned {
+            // Nothing was done there yet, so nothing is left behind.
+            let silent = format!("host {} stopped answering before it was told", host.name);
+            return self.leave(&HostError::new(HostFailure::Unreachable, Code::HostUnavailable, silent)).await;
+        }
+        let Some(left) = self.left() else {
             return self.give_up(self.late()).await;
         };
         if host.health != Health::Ready {
-            // Nothing was done there yet, so nothing is left behind; a started one waits for its host, or for its budget to end.
-            return if sandbox.phase == Phase::Assigned {
-                let silent = format!("host {} stopped answering before it was told", host.name);
-                self.leave(&HostError::new(HostFailure::Unreachable, Code::HostUnavailable, silent)).await
-            } else {
-                Ending::Again
-            };
+            // A started one waits for its host, or for its budget to end.
+            return Ending::Again;
         }
         let driver = self.node.drivers.of(host);
-        let stopped = match time::timeout(left, self.steps(driver.as_ref())).await {
-            Ok(Ok(())) => return Ending::Ran,
-            Ok(Err(stop)) => stop,
-            // The next activation finds the budget used up.
-            Err(_) => return Ending::Again,
-        };
+        let Err(stopped) = self.steps(driver.as_ref(), left).await else { return Ending::Ran };
         match stopped {
+            // The next activation finds the budget used up.
+            Stop::Late => Ending::Again,
             Stop::Moved | Stop::Behind => Ending::Later,
             Stop::Ledger(error) => {
                 tracing::warn!(sandbox = %sandbox.id, %error, "progress could not be committed");
@@ -159,14 +172,9 @@ impl Create<'_> {
         }
     }
 
-    /// What is left of the time this incarnation may take.
-    fn budget(&self) -> Option<Duration> {
-        let spent = self.node.now().since(self.view.sandbox.phase_since);
-        self.node.options.create_budget.checked_sub(Duration::from_millis(spent.0)).filter(|left| !left.is_zero())
-    }
-
-    async fn steps(&self, driver: &dyn HostDriver) -> Result<(), Stop> {
+    async fn steps(&self, driver: &dyn HostDriver, left: Duration) -> Result<(), Stop> {
         let View { cluster, policy, sandbox, host, predecessor } = self.view;
+        let mut until = time::Instant::now() + left;
         let name = naming::container(policy, &sandbox.tenant, &sandbox.session);
         // While it is only assigned nothing was done yet, so there is nothing to see.
         let seen = if sandbox.phase == Phase::Starting { driver.inspect(&name).await? } else { None };
@@ -181,7 +189,10 @@ impl Create<'_> {
         tracing::debug!(sandbox = %sandbox.id, host = %host.name, %plan, "creating");
         let mut made: Option<ContainerSeen> = None;
         for planned in &plan.steps {
-            self.step(driver, &planned.step, &mut made).await?;
+            time::timeout_at(until, self.step(driver, &planned.step, &mut made)).await.map_err(|_| Stop::Late)??;
+            if matches!(planned.step, Step::Commit(Phase::Starting, _)) {
+                until = time::Instant::now() + self.node.options.create_budget;
+            }
         }
         Ok(())
     }
@@ -192,10 +203,7 @@ impl Create<'_> {
             Step::Await(_) => return self.wait_behind().await,
             Step::Commit(Phase::Running, _) => return self.commit_running(made.as_ref()).await,
             Step::Commit(phase, reason) => return self.commit(*phase, reason).await,
-            Step::EnsureImage(image) => {
-                let pulled = driver.ensure_image(image).await;
-                pulled.map_err(|error| Stop::Host(Trouble { error, pulling: true }))?;
-            }
+            Step::EnsureImage(image) => self.pull(driver, image).await?,
             Step::CreateContainer(plan) => *made = Some(driver.create_container(plan).await?),
             Step::StartContainer(name) => *made = Some(driver.start_container(id_of(made.as_ref(), name)).await?),
             Step::WriteSecrets(name) => self.write_secrets(driver, id_of(made.as_ref(), name)).await?,
@@ -234,6 +242,8 @@ impl Create<'_> {
     }
 
     async fn commit(&self, phase: Phase, reason: &str) -> Result<(), Stop> {
+        // Also if the answer is lost: it may have been committed, and another leader may act on it.
+        self.begun.store(true, Ordering::Relaxed);
         self.advance(phase, None, Vec::new(), reason, false).await
     }
 

@@ -5,17 +5,18 @@ mod blame;
 pub(crate) mod desk;
 mod executor;
 mod job;
+pub(crate) mod leading;
 pub(crate) mod loads;
 mod monitor;
 mod placer;
 mod ready;
 mod reaper;
-mod reconciler;
+pub(crate) mod reconciler;
 mod takedown;
 mod yard;
 
 use crate::node::Node;
-use loads::Loads;
+use leading::Leading;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
@@ -32,14 +33,15 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
         tokio::time::sleep(CONFIRM_PAUSE).await;
     }
     tracing::info!(term, node = %node.ledger.node(), "leading");
-    let loads = Arc::new(Loads::default());
+    let leading = Arc::new(Leading::default());
+    let _shown = node.leading.show(Arc::clone(&leading));
     let (sender, asks) = mpsc::channel(DESK_LIMIT);
     let open = node.desk.open(sender.clone());
     let everything = async {
         tokio::join!(
-            placer::run(Arc::clone(&node), Arc::clone(&loads), asks),
+            placer::run(Arc::clone(&node), Arc::clone(&leading), asks),
             executor::run(Arc::clone(&node), sender.clone()),
-            monitor::run(Arc::clone(&node), Arc::clone(&loads)),
+            monitor::run(Arc::clone(&node), Arc::clone(&leading)),
             reconciler::run(Arc::clone(&node)),
             reaper::run(Arc::clone(&node), sender.clone()),
         )

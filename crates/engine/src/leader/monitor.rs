@@ -1,6 +1,6 @@
 //! The monitor: measures every host at its own pace and commits its health when, and only when, that changes.
 
-use super::loads::Loads;
+use super::leading::Leading;
 use crate::node::Node;
 use plimsoll_state::{Command, Host, command::ReportHost};
 use plimsoll_types::{Health, HostFacts, HostId};
@@ -20,7 +20,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const FACTS_EVERY: Duration = Duration::from_secs(30);
 
 /// Monitors until dropped: one task a host, started and ended as hosts come and go.
-pub(crate) async fn run(node: Arc<Node>, loads: Arc<Loads>) {
+pub(crate) async fn run(node: Arc<Node>, leading: Arc<Leading>) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut watched: BTreeMap<HostId, AbortHandle> = BTreeMap::new();
     let mut tick = time::interval(PERIOD);
@@ -32,12 +32,12 @@ pub(crate) async fn run(node: Arc<Node>, loads: Arc<Loads>) {
             let kept = hosts.binary_search(host).is_ok() && !task.is_finished();
             if !kept {
                 task.abort();
-                loads.forget(*host);
+                leading.loads.forget(*host);
             }
             kept
         });
         for host in hosts {
-            watched.entry(host).or_insert_with(|| tasks.spawn(watch(Arc::clone(&node), Arc::clone(&loads), host)));
+            watched.entry(host).or_insert_with(|| tasks.spawn(watch(Arc::clone(&node), Arc::clone(&leading), host)));
         }
         node.read(|state| node.drivers.prune(state));
         while tasks.try_join_next().is_some() {}
@@ -51,7 +51,7 @@ struct Pulse {
     facts_told: Option<Instant>,
 }
 
-async fn watch(node: Arc<Node>, loads: Arc<Loads>, id: HostId) {
+async fn watch(node: Arc<Node>, leading: Arc<Leading>, id: HostId) {
     let poll = node.options.poll;
     // Staggered, so that many hosts are not polled in the same instant.
     let offset = poll.mul_f64(f64::from(id.0 % 16) / 16.0);
@@ -68,8 +68,7 @@ async fn watch(node: Arc<Node>, loads: Arc<Loads>, id: HostId) {
             Ok(Ok((facts, load))) => {
                 pulse.last_good = Instant::now();
                 pulse.good_in_a_row = pulse.good_in_a_row.saturating_add(1);
-                loads.record(id, load);
-                crate::metrics::measured(&host.name, &load);
+                leading.loads.record(id, load);
                 (Some(facts), String::new())
             }
             Ok(Err(error)) => (None, format!("{}: {error}", error.code)),
@@ -81,7 +80,7 @@ async fn watch(node: Arc<Node>, loads: Arc<Loads>, id: HostId) {
         crate::metrics::polled(&host.name, facts.is_some(), began.elapsed());
         let health = judge(&node, &host, &pulse);
         if health == Health::Lost {
-            loads.forget(id);
+            leading.loads.forget(id);
         }
         report(&node, &host, health, &reason, facts, &mut pulse).await;
     }

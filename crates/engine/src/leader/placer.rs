@@ -4,7 +4,7 @@
 
 mod batch;
 
-use super::{desk::Ask, loads::Loads, yard::Yard};
+use super::{desk::Ask, leading::Leading, yard::Yard};
 use crate::{
     Error,
     node::Node,
@@ -47,8 +47,8 @@ enum Event {
 }
 
 /// Places until dropped.
-pub(crate) async fn run(node: Arc<Node>, loads: Arc<Loads>, mut asks: mpsc::Receiver<Ask>) {
-    let mut placer = Placing::new(Arc::clone(&node), loads);
+pub(crate) async fn run(node: Arc<Node>, leading: Arc<Leading>, mut asks: mpsc::Receiver<Ask>) {
+    let mut placer = Placing::new(Arc::clone(&node), leading);
     let mut tick = time::interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -64,7 +64,7 @@ pub(crate) async fn run(node: Arc<Node>, loads: Arc<Loads>, mut asks: mpsc::Rece
                 }
             },
             _ = node.ledger.changed(seen) => Event::Changed,
-            () = placer.loads.changed.notified() => Event::Changed,
+            () = placer.leading.loads.changed.notified() => Event::Changed,
             _ = tick.tick() => Event::Changed,
         };
         match event {
@@ -86,7 +86,7 @@ pub(crate) async fn run(node: Arc<Node>, loads: Arc<Loads>, mut asks: mpsc::Rece
 
 struct Placing {
     node: Arc<Node>,
-    loads: Arc<Loads>,
+    leading: Arc<Leading>,
     yard: Yard,
     /// Placements to decide, oldest first.
     backlog: VecDeque<Waiting>,
@@ -97,10 +97,10 @@ struct Placing {
 }
 
 impl Placing {
-    fn new(node: Arc<Node>, loads: Arc<Loads>) -> Self {
+    fn new(node: Arc<Node>, leading: Arc<Leading>) -> Self {
         Self {
             node,
-            loads,
+            leading,
             yard: Yard::default(),
             backlog: VecDeque::new(),
             parked: Vec::new(),
@@ -112,14 +112,14 @@ impl Placing {
     /// One pass over all there is to decide; answers the index that it saw.
     fn pass(&mut self) -> u64 {
         let seen = self.node.read(|state| state.applied);
-        let changed = self.yard.follow(&self.node, &self.loads);
+        let changed = self.yard.follow(&self.node, &self.leading.loads);
         if changed && self.entries.len() < ENTRIES_IN_FLIGHT {
             self.assign_queued();
         }
         while self.entries.len() < ENTRIES_IN_FLIGHT && !self.backlog.is_empty() {
             self.propose_batch();
         }
-        crate::metrics::queue(self.node.read(|state| state.pending_count()), self.backlog.len() + self.parked.len());
+        self.leading.set_waiting(self.backlog.len() + self.parked.len());
         seen
     }
 
@@ -135,11 +135,11 @@ impl Placing {
             }
             Ask::Move(wish, reply) => self.move_on(wish, reply),
             Ask::Explain(tenant, spec, reply) => {
-                self.yard.follow(&self.node, &self.loads);
+                self.yard.follow(&self.node, &self.leading.loads);
                 let _gone = reply.send(Ok(self.yard.explain(&Request::of(&spec, tenant))));
             }
             Ask::Loads(reply) => {
-                let loads = self.loads.all().into_iter().map(|(host, measured)| (host, measured.raw));
+                let loads = self.leading.loads.all().into_iter().map(|(host, measured)| (host, measured.raw));
                 let _gone = reply.send(loads.collect());
             }
         }
@@ -171,7 +171,7 @@ impl Placing {
 
     /// Gives an incarnation that could not start another host.
     fn move_on(&mut self, wish: super::desk::MoveWish, reply: oneshot::Sender<Result<(), Error>>) {
-        self.yard.follow(&self.node, &self.loads);
+        self.yard.follow(&self.node, &self.leading.loads);
         let current = self.node.read(|state| state.sandboxes.get(&wish.sandbox).cloned());
         let movable = |sandbox: &Arc<Sandbox>| {
             sandbox.generation == wish.generation && matches!(sandbox.phase, Phase::Assigned | Phase::Starting)
@@ -207,7 +207,7 @@ impl Placing {
 
     fn land(&mut self, landed: Landed) {
         // First what state has now, then the tickets: nothing is free in between.
-        self.yard.follow(&self.node, &self.loads);
+        self.yard.follow(&self.node, &self.leading.loads);
         match landed {
             Landed::Assigned { sandboxes, outcome, reply } => {
                 for sandbox in sandboxes {

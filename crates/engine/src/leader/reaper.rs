@@ -31,7 +31,6 @@ pub(crate) async fn run(node: Arc<Node>, desk: mpsc::Sender<Ask>) {
         if let Err(error) = reap(&node, &desk).await {
             tracing::debug!(%error, "reaping goes on in the next period");
         }
-        crate::metrics::state(&node);
     }
 }
 

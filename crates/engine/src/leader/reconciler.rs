@@ -73,7 +73,7 @@ impl Pass {
 }
 
 /// One comparison: what ran before the lists, the lists, a barrier, and state as it is then.
-async fn reconcile(node: &Node, host: &Host) -> Result<(), crate::Error> {
+pub(crate) async fn reconcile(node: &Node, host: &Host) -> Result<(), crate::Error> {
     let driver = node.drivers.of(host);
     let (cluster, before) = node.read(|state| {
         let ran = state.on_host(host.id).filter(|sandbox| sandbox.phase == Phase::Running);

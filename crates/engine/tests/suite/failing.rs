@@ -139,8 +139,8 @@ async fn a_failure_says_what_is_lacking_elsewhere() {
 async fn a_create_that_runs_out_of_time_says_what_its_host_said() {
     let world = World::new(&[HostSize::Cpx31]).await;
     let host = world.host("h0");
-    // Each try takes a minute and fails; three fit into the budget, which is fewer than are made.
-    host.fault(HostOp::EnsureImage, Mishap::Slow(std::time::Duration::from_secs(55)), When::Always);
+    // Each try takes minutes and fails; three fit into the budgets, which is fewer than are made.
+    host.fault(HostOp::EnsureImage, Mishap::Slow(std::time::Duration::from_secs(200)), When::Always);
     host.set_image_broken(&image());
     let error = world.ensure("s1").await.expect_err("no image");
     assert_eq!(error.code, Code::ImagePullFailed, "{error}");

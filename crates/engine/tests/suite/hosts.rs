@@ -2,8 +2,9 @@
 
 use crate::world::{World, new_host};
 use plimsoll_engine::ClusterOperations;
-use plimsoll_testkit::sim::HostSize;
-use plimsoll_types::{Code, HostName, Labels};
+use plimsoll_lifecycle::ports::HostFailure;
+use plimsoll_testkit::sim::{HostOp, HostSize, Mishap, When};
+use plimsoll_types::{Code, Generation, HostName, Labels};
 
 #[tokio::test(start_paused = true)]
 async fn a_host_is_added_only_with_its_key_confirmed() {
@@ -67,4 +68,46 @@ async fn a_host_is_removed_only_when_empty_and_found_by_name_or_id() {
     assert!(provider.hosts().await.expect("lists").is_empty());
     let again = HostName::new("h0").expect("a name");
     assert!(world.state().host_named(&again).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_is_cleared_before_it_is_forgotten() {
+    let world = World::new(&[HostSize::Cpx31]).await;
+    let host = world.host("h0");
+    // The takedown leaves the network and the reconciler does not come by before the host is removed.
+    host.fault(HostOp::RemoveIdleNetworks, Mishap::FailBefore(HostFailure::Transient), When::Next(1));
+    let made = world.ensure("s1").await.expect("a sandbox");
+    world.terminate(made.sandbox.id).await;
+    let cluster = world.state().cluster.expect("a cluster");
+    host.add_foreign("left-behind", Some((cluster, made.sandbox.id, Generation::FIRST)));
+    host.add_foreign("somebody-elses", None);
+    assert!(!host.networks().is_empty() && host.containers().len() == 2, "there is something to clear");
+    let id = world.provider().host("h0").await.expect("there").host.id;
+    let warnings = world.provider().remove_host(id).await.expect("removed");
+    assert_eq!(warnings, [""; 0]);
+    assert!(host.networks().is_empty() && host.volumes().is_empty() && host.folders().is_empty());
+    let names: Vec<String> = host.containers().into_iter().map(|found| found.seen.name).collect();
+    assert_eq!(names, ["somebody-elses"]);
+    assert!(world.state().hosts.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn removing_a_host_that_is_away_or_fails_says_what_may_be_left() {
+    let world = World::new(&[HostSize::Cpx31, HostSize::Cpx31]).await;
+    let id = |name: &str| world.state().host_named(&HostName::new(name).expect("a name")).expect("there").id;
+    world.host("h0").disconnect();
+    let warnings = world.provider().remove_host(id("h0")).await.expect("removed all the same");
+    assert!(warnings.len() == 1 && warnings[0].contains("h0") && warnings[0].contains("may be left"), "{warnings:?}");
+
+    let host = world.host("h1");
+    let cluster = world.state().cluster.expect("a cluster");
+    host.fault(HostOp::RemoveContainer, Mishap::FailBefore(HostFailure::Transient), When::Always);
+    host.add_foreign("stuck", Some((cluster, plimsoll_types::SandboxId::from_parts(1, 1), Generation::FIRST)));
+    let warnings = world.provider().remove_host(id("h1")).await.expect("removed all the same");
+    assert!(warnings.len() == 1 && warnings[0].contains("container stuck"), "{warnings:?}");
+    assert!(world.state().hosts.is_empty());
+    assert_eq!(
+        world.provider().remove_host(plimsoll_types::HostId(9)).await.expect_err("unknown").code,
+        Code::HostNotFound
+    );
 }

@@ -8,5 +8,7 @@ mod failing;
 mod hosts;
 mod leading;
 mod placing;
+mod pulling;
+mod scraping;
 mod secrets;
 mod world;

@@ -83,15 +83,16 @@ fn create(facts: Facts<'_>, host: &Host) -> Plan {
     }
     let container = container_plan(facts.cluster, facts.policy, sandbox, host);
     let name = container.name.clone();
-    if sandbox.phase == Phase::Assigned {
-        plan.push(Step::Commit(Phase::Starting, String::new()), format!("{} is about to be told", host.name));
-    }
     let ours = facts.seen.iter().find(|seen| is_current(seen, facts));
     if ours.is_none() {
         plan.push(
             Step::EnsureImage(sandbox.spec.image.clone()),
             format!("the sandbox starts from it on {}", host.name),
         );
+    }
+    // An image is nobody's, so it may come first: a pull that takes minutes is not part of starting.
+    if sandbox.phase == Phase::Assigned {
+        plan.push(Step::Commit(Phase::Starting, String::new()), format!("{} is about to be told", host.name));
     }
     // Also where one was seen: creating finds it and answers with the id that the following steps use.
     let why = match ours {

@@ -40,8 +40,8 @@ pub struct FileEntry {
 pub struct WriteOptions {
     /// Permission bits; `0o644` if `None`.
     pub mode: Option<u32>,
-    /// Owner as `uid:gid`; the writer if `None`. Another owner needs rights the sandbox's processes do not have.
-    pub owner: Option<(u32, u32)>,
+    /// Owner as `name`, `uid` (short for `uid:uid`) or `uid:gid`; the writer if `None`. Names are the sandbox's own.
+    pub owner: Option<String>,
     /// As whom to write: `name`, `uid` or `uid:gid`; the container's user if `None`.
     pub user: Option<String>,
 }

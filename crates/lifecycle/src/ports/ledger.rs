@@ -85,22 +85,11 @@ pub trait Ledger: Send + Sync + 'static {
 }
 
 /// Reads a value out of the state.
-pub fn read<T>(ledger: &(impl Ledger + ?Sized), reader: impl FnOnce(&State) -> T) -> T {
-    let mut reader = Some(reader);
+pub fn read<T>(ledger: &(impl Ledger + ?Sized), mut reader: impl FnMut(&State) -> T) -> T {
     let mut value = None;
-    ledger.read_with(&mut |state| {
-        if let Some(reader) = reader.take() {
-            value = Some(reader(state));
-        }
-    });
-    match value {
-        Some(value) => value,
-        // A ledger that shows nothing breaks its contract; an empty state is the safe answer.
-        None => match reader.take() {
-            Some(reader) => reader(&State::default()),
-            None => unreachable!("the reader is taken only where it yields a value"),
-        },
-    }
+    ledger.read_with(&mut |state| value = Some(reader(state)));
+    // A ledger that shows nothing breaks its contract; an empty state is the safe answer.
+    value.unwrap_or_else(|| reader(&State::default()))
 }
 
 /// What answers the other nodes' questions while this node leads.

@@ -10,6 +10,7 @@ mod fit;
 mod forget;
 mod host_care;
 mod hosts;
+mod joins;
 mod keys;
 mod place;
 mod records;
@@ -18,6 +19,7 @@ mod terminate;
 pub use cluster::EVENTS_LIMIT;
 pub use forget::FORGET_AT_ONCE;
 pub use hosts::HOSTS_LIMIT;
+pub use joins::{JOIN_TOKENS_LIMIT, JOIN_TOKEN_MARGIN};
 pub use keys::KEYS_LIMIT;
 pub use place::{IDEMPOTENCY_LIMIT, SANDBOXES_LIMIT};
 
@@ -53,6 +55,7 @@ impl State {
             Command::ForgetIdempotency(forget) => Ok(forget::idempotency(self, forget)),
             Command::CreateKey(key) => keys::create(self, entry, key),
             Command::RevokeKey(revoke) => keys::revoke(self, entry, revoke),
+            Command::SpendJoinToken(spend) => joins::spend(self, entry, spend),
         };
         outcome.unwrap_or_else(Outcome::Refused)
     }

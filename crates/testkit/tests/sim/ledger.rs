@@ -18,7 +18,7 @@ fn init() -> Command {
 
 fn queue_limit(limit: u32) -> Command {
     let policy = Policy { queue_limit: limit, ..Policy::default() };
-    Command::SetPolicy(SetPolicy { policy, at: Timestamp(2) })
+    Command::SetPolicy(SetPolicy { policy, expected: None, at: Timestamp(2) })
 }
 
 async fn ready(seed: u64) -> SimCluster {

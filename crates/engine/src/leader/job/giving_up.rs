@@ -7,6 +7,7 @@ use crate::leader::{
 };
 use plimsoll_lifecycle::ports::{HostDriver, HostError, HostFailure};
 use plimsoll_types::{Code, Health, Phase};
+use std::sync::atomic::Ordering;
 
 /// Hosts an incarnation is tried on before the sandbox fails: one bad host is common, three in a row is the request's fault.
 const HOSTS_TRIED: u64 = 3;
@@ -36,7 +37,7 @@ impl Create<'_> {
 
     /// What is said when the time is over: what a host said last, where that explains it.
     pub(super) fn late(&self) -> HostError {
-        let (name, budget) = (&self.view.host.name, self.node.options.create_budget);
+        let (name, budget) = (&self.view.host.name, self.allowed());
         match &self.past.last {
             Some(last) if last.failure != HostFailure::Unreachable => {
                 let message = format!("{}; given up after {budget:?}", last.message);
@@ -64,13 +65,14 @@ impl Create<'_> {
             match ask(self.desk, |reply| Ask::Move(wish, reply)).await {
                 Ok(Ok(())) => return Ending::Done,
                 Ok(Err(error)) if error.code == Code::NoCapacity => elsewhere = error.message,
-                Ok(Err(error)) | Err(error) => {
+                Ok(Err(error)) | Err(error) if self.left().is_some() => {
                     tracing::debug!(sandbox = %sandbox.id, %error, "no other host yet");
                     return Ending::Again;
                 }
+                Ok(Err(error)) | Err(error) => elsewhere = error.message,
             }
         }
-        if host.health != Health::Ready && sandbox.phase == Phase::Assigned {
+        if host.health != Health::Ready && sandbox.phase == Phase::Assigned && self.left().is_some() {
             // Its own host may be back before its budget ends.
             return Ending::Again;
         }
@@ -96,7 +98,7 @@ impl Create<'_> {
 
     /// Fails it for good. What is left on the host keeps the reservation until it could be removed.
     pub(super) async fn give_up(&self, error: HostError) -> Ending {
-        let untouched = self.view.sandbox.phase == Phase::Assigned;
+        let untouched = !self.begun.load(Ordering::Relaxed);
         let reachable = self.view.host.health == Health::Ready;
         let driver = self.node.drivers.of(&self.view.host);
         let clean = untouched || (reachable && takedown::clear(driver.as_ref(), self.view).await.is_ok());
@@ -106,7 +108,7 @@ impl Create<'_> {
     async fn fail(&self, reason: &str, release: bool) -> Ending {
         match self.advance(Phase::Failed, None, Vec::new(), reason, release).await {
             Ok(()) => Ending::Done,
-            Err(Stop::Moved | Stop::Behind | Stop::Host(_)) => Ending::Later,
+            Err(Stop::Moved | Stop::Behind | Stop::Late | Stop::Host(_)) => Ending::Later,
             Err(Stop::Ledger(_)) => Ending::Again,
         }
     }

@@ -56,7 +56,7 @@ impl HostOp {
             Self::Measure | Self::Inspect | Self::ListContainers | Self::ListWorkspaces | Self::Stats => {
                 Duration::from_secs(5)
             }
-            Self::EnsureImage => Duration::from_secs(120),
+            Self::EnsureImage => Duration::from_secs(600),
             Self::Survey
             | Self::CreateContainer
             | Self::StartContainer

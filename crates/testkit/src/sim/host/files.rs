@@ -43,6 +43,18 @@ fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// Who a new file belongs to, in a container whose only accounts are `root` and `user`.
+fn owner(said: Option<&str>) -> Result<(u32, u32), HostError> {
+    let Some(said) = said else { return Ok((1000, 1000)) };
+    let id = |name: &str| match name {
+        "root" => Some(0),
+        "user" => Some(1000),
+        number => number.parse().ok(),
+    };
+    let (uid, gid) = said.split_once(':').unwrap_or((said, said));
+    id(uid).zip(id(gid)).ok_or_else(|| wrong(said, "the sandbox knows no such owner"))
+}
+
 fn below(folder: &str) -> String {
     if folder == "/" { folder.into() } else { format!("{folder}/") }
 }
@@ -175,7 +187,7 @@ impl Files for SimFiles {
     ) -> Result<(), HostError> {
         let path = clean(path);
         let content = collect(body).await?;
-        let (mode, owner) = (options.mode.unwrap_or(0o644), options.owner.unwrap_or((1000, 1000)));
+        let (mode, owner) = (options.mode.unwrap_or(0o644), owner(options.owner.as_deref())?);
         self.with(container, move |tree| tree.put(&path, content.clone(), mode, owner)).await
     }
 
