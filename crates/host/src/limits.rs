@@ -20,7 +20,8 @@ pub(crate) const MEASURE: Duration = Duration::from_secs(5);
 pub(crate) const SURVEY: Duration = Duration::from_secs(10);
 /// Short requests: inspect, list, stats. A loaded Docker takes seconds for a list.
 pub(crate) const CALL: Duration = Duration::from_secs(15);
-/// A pull. Large images over slow links take minutes; the steps of a create are resumed, so this may exceed its 180 s.
+/// A pull. Large images over slow links take minutes; the engine does not count them against the 180 s of a create, but allows
+/// 600 s for them alone.
 pub(crate) const PULL: Duration = Duration::from_secs(600);
 /// Folder, volume, network and container; with an older container to stop first.
 pub(crate) const CREATE: Duration = Duration::from_secs(90);

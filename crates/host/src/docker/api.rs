@@ -19,6 +19,7 @@ use hyper_util::{
 use plimsoll_lifecycle::ports::HostError;
 use plimsoll_types::Code;
 use std::{
+    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::{
@@ -35,6 +36,8 @@ const OLDEST: (usize, usize) = (1, 41);
 const IDLE_CONNECTIONS: usize = 4;
 /// How long: a few polls.
 const IDLE: Duration = Duration::from_secs(20);
+/// Images known to have an account: more than a host has in use; past it they are looked into again.
+const IMAGES_KNOWN: usize = 1024;
 /// bollard's own limit for an answer's head, in seconds. Each operation has a shorter deadline of its own, except a pull.
 const ANSWER_S: u64 = 600;
 
@@ -48,6 +51,8 @@ pub(crate) struct Api {
     pub(crate) workspaces: Names,
     /// How many CPUs Docker said it has; zero until it was asked.
     cpus: AtomicU64,
+    /// Ids of images whose passwd file knows the sandboxes' user.
+    accounts: Mutex<HashSet<String>>,
     agreed: Mutex<Option<Clients>>,
 }
 
@@ -66,6 +71,7 @@ impl Api {
             networks: tokio::sync::RwLock::default(),
             workspaces: Names::default(),
             cpus: AtomicU64::new(0),
+            accounts: Mutex::default(),
             agreed: Mutex::new(None),
         }
     }
@@ -86,6 +92,20 @@ impl Api {
         let cpus = said.and_then(|cpus| u64::try_from(cpus).ok()).unwrap_or(0);
         self.cpus.store(cpus, Ordering::Relaxed);
         cpus
+    }
+
+    /// Whether this image is known to have an account for the sandboxes' user.
+    pub(crate) fn has_account(&self, image_id: &str) -> bool {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).contains(image_id)
+    }
+
+    /// Remembers that it has.
+    pub(crate) fn learn_account(&self, image_id: &str) {
+        let mut known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= IMAGES_KNOWN {
+            known.clear();
+        }
+        known.insert(image_id.to_owned());
     }
 
     /// The client for calls.

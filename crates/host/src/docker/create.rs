@@ -2,7 +2,7 @@
 //!
 //! A container that is not this cluster's is never touched, and one of ours is stopped and renamed, never removed.
 
-use super::{Api, hardening, image, network, remove, seen, workspace};
+use super::{Api, account, hardening, image, network, remove, seen, workspace};
 use crate::{
     error::{self, DockerError, Refused},
     limits,
@@ -27,6 +27,9 @@ pub(crate) async fn create(api: &Api, plan: &ContainerPlan) -> Result<ContainerS
                 Verdict::Adopt => {
                     let _alone = api.workspaces.lock(&plan.workspace.volume).await;
                     workspace::own(api, plan).await?;
+                    if found.state == ContainerState::Created {
+                        account::ensure(api, &found.id, holder.image.as_deref().unwrap_or_default()).await?;
+                    }
                     return Ok(found);
                 }
                 Verdict::Broken => remove::container(api, &found.id).await?,
@@ -50,13 +53,13 @@ async fn make(api: &Api, plan: &ContainerPlan) -> Result<Option<ContainerSeen>, 
     let found = found.ok_or_else(|| no_image(api, plan))?;
     // Held until the container uses the workspace, so that it is not removed as left over in between.
     let _alone = api.workspaces.lock(&plan.workspace.volume).await;
-    workspace::prepare(api, plan, found.id.as_deref().unwrap_or(plan.image.as_str())).await?;
+    let image_id = found.id.as_deref().unwrap_or(plan.image.as_str());
+    workspace::prepare(api, plan, image_id).await?;
     // Held until the container uses the network, so that it is not removed as idle in between.
     let _networks = api.networks.read().await;
     let network = network::ensure(api, &plan.network, plan.cluster).await?;
-    let image_user = found.config.and_then(|config| config.user).unwrap_or_default();
     let options = CreateContainerOptionsBuilder::new().name(&plan.name).build();
-    let body = hardening::body(plan, &network, &image_user, api.cpus().await?);
+    let body = hardening::body(plan, &network, api.cpus().await?);
     let id = match api.call().await?.create_container(Some(options), body).await.map_err(DockerError::from) {
         Ok(created) => created.id,
         Err(DockerError::Lost(lost)) => return Err(lost),
@@ -66,6 +69,7 @@ async fn make(api: &Api, plan: &ContainerPlan) -> Result<Option<ContainerSeen>, 
         Err(DockerError::Refused(refused)) => return Err(refusal(api, plan, refused)),
     };
     workspace::own(api, plan).await?;
+    account::ensure(api, &id, image_id).await?;
     let made = seen::inspect(api, &id).await?;
     let gone =
         || error::transient(Code::Conflict, format!("container {} was removed while it was made; retry", plan.name));

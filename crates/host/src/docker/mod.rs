@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows how the host is reached.
 
+mod account;
 mod api;
 mod create;
 mod frames;
@@ -22,6 +23,7 @@ pub(crate) mod remove;
 pub(crate) use api::Api;
 pub(crate) use create::create as create_container;
 pub(crate) use frames::{Channel, Frames};
+pub(crate) use hardening::sandbox_user;
 pub(crate) use image::{ensure as ensure_image, inspect as inspect_image};
 pub(crate) use network::remove_idle as remove_idle_networks;
 pub(crate) use raw::upgrade;

@@ -5,7 +5,7 @@
 
 use super::{
     Api,
-    hardening::SANDBOX_UID,
+    hardening::sandbox_user,
     helper::{self, Job},
     seen,
 };
@@ -65,13 +65,13 @@ pub(crate) async fn list(api: &Api, cluster: ClusterId) -> Result<Vec<Mount>, Ho
 /// After the container was created: Docker has then copied what the image holds at the mount's target into an empty volume,
 /// and with it the owner of the image's folder, often root.
 pub(crate) async fn own(api: &Api, plan: &ContainerPlan) -> Result<(), HostError> {
-    let owner = format!("{SANDBOX_UID}:{SANDBOX_UID}");
+    let owner = sandbox_user();
     let owned = api.access.command(Class::Call, OWN, &[&plan.workspace.source, &owner]).await?;
     if owned.succeeded() { Ok(()) } else { own_by_helper(api, plan).await }
 }
 
 async fn own_by_helper(api: &Api, plan: &ContainerPlan) -> Result<(), HostError> {
-    let owner = format!("{SANDBOX_UID}:{SANDBOX_UID}");
+    let owner = sandbox_user();
     let job = Job {
         name: format!("{}.prepare", plan.name),
         cluster: plan.cluster,

@@ -4,6 +4,7 @@
 //! not used: on a running container it follows paths that the sandbox may swap under it, and does not see tmpfs mounts.
 
 mod entry;
+mod owner;
 mod plain;
 mod script;
 mod transfer;

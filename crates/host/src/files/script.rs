@@ -17,6 +17,8 @@ const MISSING: i64 = 44;
 const KIND: i64 = 45;
 /// Less arrived than was sent.
 pub(crate) const SHORT: i64 = 46;
+/// The owner-to-be can enter no folder that the file could be handed over in.
+const NO_WAY: i64 = 47;
 
 pub(crate) const READ: &str = r#"
 [ -e "$1" ] || [ -L "$1" ] || exit 44
@@ -32,16 +34,59 @@ umask 077
 cat > "$2" || { rm -f -- "$2"; exit 1; }
 "#;
 
-/// $1 target, $2 temporary file, $3 bytes sent, $4 mode, $5 owner or nothing. Puts the temporary file in the target's place.
+/// $1 target, $2 temporary file, $3 bytes sent, $4 mode. Puts the temporary file in the target's place.
 pub(crate) const COMMIT: &str = r#"
 size=$(stat -c %s -- "$2") || exit 1
 if [ "$size" != "$3" ]; then rm -f -- "$2"; echo "$size of $3 bytes arrived" >&2; exit 46; fi
-{ [ -z "$5" ] || chown -- "$5" "$2"; } && chmod -- "$4" "$2" && mv -f -T -- "$2" "$1" && exit 0
+chmod -- "$4" "$2" && mv -f -T -- "$2" "$1" && exit 0
 rm -f -- "$2"; exit 1
 "#;
 
 /// $1 the temporary file of a write that failed.
 pub(crate) const DISCARD: &str = r#"rm -f -- "$1""#;
+
+/// $1 target, $2 name of the drop folders. Makes one next to the target, and one in each folder below which the target could be renamed
+/// from, in case the owner-to-be cannot reach the first. Says whose they are.
+pub(crate) const DROPS: &str = r#"
+[ ! -d "$1" ] || { echo "is a folder" >&2; exit 45; }
+folder=${1%/*}/
+mkdir -p -- "$folder" && device=$(stat -c %d -- "$folder") || exit 1
+mkdir -m 733 -- "$folder$2" || exit 1
+for other in /tmp/ /workspace/; do
+  [ "$other" = "$folder" ] || [ "$(stat -c %d -- "$other" 2>/dev/null)" != "$device" ] || mkdir -m 733 -- "$other$2" 2>/dev/null
+done
+exec stat -c %u -- "$folder$2"
+"#;
+
+/// $1 target, $2 name of the drop folders, $3 whose they are, $4 mode. Run by the owner-to-be: writes stdin to a file in the first drop
+/// folder that it can enter. What the sandbox may put in a drop folder's place, or into it, is never followed: all is done on the open file.
+pub(crate) const DROP: &str = r#"
+umask 077; set -C
+for folder in "${1%/*}/" /tmp/ /workspace/; do
+  cd -P -- "$folder$2" 2>/dev/null && [ "$(stat -c '%u %a' .)" = "$3 733" ] || continue
+  exec 3> content
+  cat >&3 && chmod -- "$4" /proc/self/fd/3 || exit 1
+  exit 0
+done
+exit 47
+"#;
+
+/// $1 target, $2 name of the drop folders, $3 bytes sent. Puts the dropped file in the target's place, and removes the drop folders.
+pub(crate) const TAKE: &str = r#"
+status=1
+for folder in "${1%/*}/" /tmp/ /workspace/; do
+  [ -f "$folder$2/content" ] || continue
+  size=$(stat -c %s -- "$folder$2/content") || break
+  if [ "$size" != "$3" ]; then echo "$size of $3 bytes arrived" >&2; status=46; break; fi
+  mv -f -T -- "$folder$2/content" "$1" && status=0
+  break
+done
+rm -rf -- "${1%/*}/$2" "/tmp/$2" "/workspace/$2"
+exit $status
+"#;
+
+/// $1 target, $2 name of the drop folders of a write that failed.
+pub(crate) const UNDROP: &str = r#"rm -rf -- "${1%/*}/$2" "/tmp/$2" "/workspace/$2""#;
 
 /// $1 folder, $2 a word that no name contains, $3 a depth or nothing. Each entry starts with the word.
 pub(crate) const LIST: &str = r#"
@@ -118,6 +163,10 @@ pub(crate) fn failed(path: &str, code: i64, stderr: &[u8]) -> HostError {
         SHORT => {
             error::transient(Code::FileError, format!("{path:?} was not written, the old content stands: {because}"))
         }
+        NO_WAY => error::permanent(
+            Code::FileError,
+            format!("{path:?}: its new owner may enter neither its folder nor another one on the same file system"),
+        ),
         127 => error::permanent(Code::FileError, format!("{path:?}: the sandbox's image lacks a program: {because}")),
         137 => {
             error::transient(Code::FileError, format!("{path:?}: the sandbox killed the operation (out of memory?)"))

@@ -3,9 +3,15 @@
 //! A process cannot tell the end of a body from the end of a broken connection: both close its stdin. So the content first goes to a
 //! temporary file, and a second process puts that in place only if it has as many bytes as were sent.
 
-use super::{script, transfer};
-use crate::{docker::Api, error};
-use bytes::{Bytes, BytesMut};
+use super::{
+    owner::{self, Drops, File},
+    script, transfer,
+};
+use crate::{
+    docker::{self, Api},
+    error,
+};
+use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
 use plimsoll_lifecycle::ports::{ByteStream, HostError, WriteOptions};
 use plimsoll_types::Code;
@@ -26,7 +32,7 @@ pub(crate) async fn write(
     container: &str,
     path: &str,
     options: &WriteOptions,
-    mut body: ByteStream,
+    body: ByteStream,
 ) -> Result<(), HostError> {
     let path = script::check_target(path)?;
     let mode = options.mode.unwrap_or(DEFAULT_MODE);
@@ -34,11 +40,39 @@ pub(crate) async fn write(
         return Err(error::permanent(Code::InvalidRequest, format!("mode {mode:o} has bits that no file has")));
     }
     let user = options.user.as_deref();
+    let name = format!(".plimsoll-{:016x}", rand::rng().random::<u64>());
+    let octal = format!("{mode:o}");
+    let Some(owner) = &options.owner else { return own(api, container, user, path, &name, &octal, body).await };
+    let owner = owner::check(owner, mode)?;
+    if *owner == user.map_or_else(docker::sandbox_user, str::to_owned) {
+        return own(api, container, user, path, &name, &octal, body).await;
+    }
+    let file = File { container, path, mode: &octal, owner: &owner, name: &name };
+    match owner::prepare(api, user, &file).await? {
+        Drops::Made(uid) => {
+            let (body, sent) = counted(body);
+            owner::write(api, user, &file, &uid, body, sent).await
+        }
+        // Where the writer may not write, its new owner may.
+        Drops::Denied => own(api, container, Some(&owner), path, &name, &octal, body)
+            .await
+            .map_err(|error| owner::explain(&owner, error)),
+    }
+}
+
+/// Writes a file that belongs to who writes it.
+async fn own(
+    api: &Arc<Api>,
+    container: &str,
+    user: Option<&str>,
+    path: &str,
+    name: &str,
+    mode: &str,
+    mut body: ByteStream,
+) -> Result<(), HostError> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let temporary = format!("{folder}/.plimsoll-{:016x}", rand::rng().random::<u64>());
-    let owner = options.owner.map(|(uid, gid)| format!("{uid}:{gid}")).unwrap_or_default();
-    let mode = format!("{mode:o}");
-    let commit = |bytes: u64| vec![path.to_owned(), temporary.clone(), bytes.to_string(), mode.clone(), owner.clone()];
+    let temporary = format!("{folder}/{name}");
+    let commit = |bytes: u64| [path.to_owned(), temporary.clone(), bytes.to_string(), mode.to_owned()];
 
     let mut start = BytesMut::new();
     let mut whole = true;
@@ -50,13 +84,14 @@ pub(crate) async fn write(
         }
     }
     let start = start.freeze();
-    let args = commit(start.len() as u64);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = if whole {
+        let args = commit(start.len() as u64);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let both = format!("{}{}", script::RECEIVE, script::COMMIT);
         script::run(api, container, user, path, (&both, &args), Some(&start), NOTHING).await.map(drop)
     } else {
-        large(api, container, user, path, &temporary, start, body, commit).await
+        let body = Box::pin(stream::iter([Ok(start)]).chain(body));
+        large(api, container, user, path, &temporary, body, commit).await
     };
     if let Err(error) = &result
         && leaves_something(error)
@@ -71,28 +106,32 @@ pub(crate) async fn write(
     result
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn large(
     api: &Arc<Api>,
     container: &str,
     user: Option<&str>,
     path: &str,
     temporary: &str,
-    start: Bytes,
     body: ByteStream,
-    commit: impl Fn(u64) -> Vec<String>,
+    commit: impl Fn(u64) -> [String; 4],
 ) -> Result<(), HostError> {
-    let sent = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&sent);
-    let counted: ByteStream = Box::pin(stream::iter([Ok(start)]).chain(body).inspect(move |piece| {
-        if let Ok(piece) = piece {
-            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        }
-    }));
-    transfer::input(api, container, user, path, (script::RECEIVE, &[path, temporary]), counted).await?;
+    let (body, sent) = counted(body);
+    transfer::input(api, container, user, path, (script::RECEIVE, &[path, temporary]), body).await?;
     let args = commit(sent.load(Ordering::Relaxed));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     script::run(api, container, user, path, (script::COMMIT, &args), None, NOTHING).await.map(drop)
+}
+
+/// A body that counts the bytes it has given.
+fn counted(body: ByteStream) -> (ByteStream, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let body = body.inspect(move |piece| {
+        if let Ok(piece) = piece {
+            counter.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+    });
+    (Box::pin(body), sent)
 }
 
 /// Whether a failed write may have left its temporary file: not if the sandbox was never reached, or said why itself.

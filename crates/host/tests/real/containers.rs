@@ -3,8 +3,9 @@
 use crate::common::{cluster, dial, error, lab, lab_with, plan, run, target};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
-use plimsoll_lifecycle::ports::{
-    ByteStream, ContainerState, ExecEvent, ExecRequest, HostDriver, HostFailure, LogOptions, WriteOptions,
+use plimsoll_lifecycle::{
+    naming,
+    ports::{ByteStream, ContainerState, ExecEvent, ExecRequest, HostDriver, HostFailure, LogOptions, WriteOptions},
 };
 use plimsoll_testkit::{lab::LabOptions, wait::wait_for};
 use plimsoll_types::{ClusterId, Code, ImageRef, Runtime, SandboxId};
@@ -134,6 +135,56 @@ async fn a_sandbox_may_do_nothing_it_need_not() {
     said(driver.as_ref(), "shadow-session-s2", &["sh", "-c", "nc -l -p 4096 >/dev/null 2>&1 &"]).await;
     let reached = said(driver.as_ref(), "shadow-session-s1", &["sh", "-c", script, address.trim()]).await;
     assert!(reached.contains("apart"), "{reached}");
+    lab.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_image_gets_the_same_user() {
+    let Some(lab) = lab("every_image_gets_the_same_user").await else { return };
+    let host = lab.host(0);
+    let driver = dial(&target(host));
+    // Images whose own user is another, with and without the sandboxes' user among their accounts, or without any.
+    let nobody = "root:x:0:0::/root:/bin/sh\nuser:x:77:77::/:/bin/sh\nnobody:x:65534:65534::/none:/bin/false";
+    let images = [
+        ("nobody:1", nobody, "USER nobody", "sandbox", "/home/sandbox"),
+        ("number:1", "node:x:1000:5::/home/node:/bin/sh\n", "USER 65534:65534", "node", "/home/node"),
+        ("bare:1", "", "USER 0", "user", "/home/user"),
+    ];
+    for (n, (image, passwd, user, name, home)) in (1..).zip(images) {
+        // `import` keeps nothing of the lab image's configuration.
+        let script = "set -e; docker='docker -H unix:///run/docker.sock'; root=$(mktemp -d); cd $root
+            id=$($docker create plimsoll/lab:latest); $docker export $id | tar -x --exclude=dev; $docker rm $id >/dev/null
+            if [ -n \"$2\" ]; then printf %s \"$2\" > etc/passwd; mkdir -p home/node; chown 1000 home/node
+            else rm -r etc/passwd etc/group home; fi
+            tar -c . | $docker import --change \"$3\" - $1 >/dev/null; rm -r $root";
+        host.sh(&["sh", "-c", script, "sh", image, passwd, user]).await.unwrap();
+        let mut wanted = plan(n, 1);
+        wanted.image = ImageRef::new(image).unwrap();
+        // Twice: an earlier try may have ended anywhere.
+        driver.create_container(&wanted).await.unwrap();
+        run(driver.as_ref(), &wanted).await.unwrap();
+        let script = "whoami; id -u; id -g; echo ~; cd && echo x > written && rm written && pwd; umask; \
+                      echo x > /workspace/written && stat -c %u:%g /workspace /workspace/written";
+        let text = said(driver.as_ref(), &wanted.name, &["sh", "-c", script]).await;
+        let expected = format!("{name}\n1000\n1000\n{home}\n{home}\n0022\n1000:1000\n1000:1000\n");
+        assert_eq!(text, expected, "{image}");
+        let main = said(driver.as_ref(), &wanted.name, &["grep", "-h", "Uid", "/proc/1/status"]).await;
+        assert_eq!(main.trim(), "Uid:\t1000\t1000\t1000\t1000", "{image}");
+
+        let secret: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"token=x\n"))]));
+        let options = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
+        driver.files().write(&wanted.name, naming::SECRETS_FILE, options, secret).await.unwrap();
+        let text = said(driver.as_ref(), &wanted.name, &["cat", naming::SECRETS_FILE]).await;
+        assert_eq!(text, "token=x\n", "{image}");
+        let passwd =
+            said(driver.as_ref(), &wanted.name, &["sh", "-c", "ls -ld /etc/passwd; grep -c :1000: /etc/passwd"]);
+        let passwd = passwd.await;
+        assert!(
+            passwd.starts_with("-rw-r--r--    1 root     root") || passwd.starts_with("-rw-r--r--    1 0"),
+            "{passwd}"
+        );
+        assert!(passwd.ends_with("\n1\n"), "one account, however often it was made: {passwd}");
+    }
     lab.stop().await.unwrap();
 }
 

@@ -115,8 +115,6 @@ async fn file_operations_fail_clearly_and_leave_nothing() {
         .code,
         Code::FileError
     );
-    let owner = WriteOptions { owner: Some((0, 0)), ..WriteOptions::default() };
-    assert_eq!(error(files.write(BOX, "/workspace/root", owner, body(&[b"x"])).await, "root's").code, Code::FileError);
 
     // A body that breaks off keeps the old content, small or large.
     write(driver.as_ref(), "/workspace/kept", b"old").await;
@@ -141,6 +139,115 @@ async fn file_operations_fail_clearly_and_leave_nothing() {
     let failed = error(files.read(&bare.name, "/sleep").await, "no shell");
     assert!(failed.code == Code::FileError && failed.message.contains("must have `sh`"), "{failed}");
     lab.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_belongs_to_whom_it_is_written_for() {
+    let Some(lab) = lab("a_file_belongs_to_whom_it_is_written_for").await else { return };
+    let host = lab.host(0);
+    let driver = dial(&target(host));
+    run(driver.as_ref(), &plan(1, 1)).await.unwrap();
+    let files = driver.files();
+    let shell = async |user: &str, script: &str| {
+        host.docker(&["exec", "-u", user, BOX, "sh", "-c", script]).await.unwrap().trim().to_owned()
+    };
+    let owned = |owner: &str, mode| WriteOptions { owner: Some(owner.to_owned()), mode, user: None };
+    // Folders that only the writer may enter, and one where only root may write.
+    shell("1000", "mkdir -m 700 /workspace/private /home/user/private").await;
+    let every: Vec<u8> = (0..=255).collect();
+    let large: Vec<u8> = (0..3 << 20).map(|n: usize| (n * 31 % 251) as u8).collect();
+    for (path, owner, mode, content, expected) in [
+        ("/workspace/root", "root", None, &every, (0o644, 0, 0)),
+        ("/workspace/root", "4321:8765", Some(0o600), &large, (0o600, 4321, 8765)),
+        ("/workspace/new/deep/-rf 'x'", "4321:8765", Some(0o1777), &every, (0o1777, 4321, 8765)),
+        ("/workspace/number", "4321", Some(0), &Vec::new(), (0, 4321, 4321)),
+        ("/workspace/name", "user", None, &every, (0o644, 1000, 1000)),
+        ("/workspace/group", "1000:0", Some(0o640), &every, (0o640, 1000, 0)),
+        ("/workspace/own", "1000:1000", Some(0o4755), &every, (0, 0, 0)),
+        ("/workspace/private/it", "root", Some(0o755), &large, (0o755, 0, 0)),
+        ("/home/user/private/it", "4321:8765", None, &every, (0o644, 4321, 8765)),
+        ("/home/user/it", "root:user", None, &every, (0o644, 0, 1000)),
+        ("/tmp/it", "root", None, &every, (0o644, 0, 0)),
+        // Where only root may write, root does.
+        ("/etc/new/it", "root", None, &large, (0o644, 0, 0)),
+    ] {
+        let written = files.write(BOX, path, owned(owner, mode), body(&[content])).await;
+        if mode.is_some_and(|mode| mode & 0o6000 != 0) {
+            assert_eq!(error(written, "a setuid file").code, Code::InvalidRequest, "{path}");
+            continue;
+        }
+        written.unwrap_or_else(|error| panic!("{path} for {owner}: {error}"));
+        let entry = files.stat(BOX, path).await.unwrap();
+        assert_eq!((entry.mode, entry.uid, entry.gid), expected, "{path} for {owner}");
+        assert_eq!(entry.size, content.len() as u64, "{path}");
+        // Some of these only their owner can read.
+        let reader = if path.contains("private") { "1000".to_owned() } else { format!("{}:{}", entry.uid, entry.gid) };
+        let digest = shell(&reader, &format!("[ -r \"{path}\" ] || chmod u+r \"{path}\"; md5sum < \"{path}\"")).await;
+        assert_eq!(digest, md5(content).await, "{path} for {owner}");
+    }
+    for parent in ["/workspace/new", "/workspace/new/deep"] {
+        assert_eq!(shell("0", &format!("stat -c '%a %u %g' {parent}")).await, "755 1000 1000", "{parent}");
+    }
+    assert_eq!(shell("0", "stat -c '%u %g' /etc/new").await, "0 0");
+
+    // What cannot be changes nothing.
+    write(driver.as_ref(), "/workspace/kept", b"old").await;
+    for (owner, code) in [("ghost", Code::FileError), ("root:ghosts", Code::FileError), ("4294967295", Code::FileError)]
+    {
+        let refused = error(files.write(BOX, "/workspace/kept", owned(owner, None), body(&[b"new"])).await, owner);
+        assert_eq!(refused.code, code, "{refused}");
+        assert!(refused.message.contains("knows no owner") && refused.message.contains(owner), "{refused}");
+    }
+    assert_eq!(
+        error(files.write(BOX, "/workspace", owned("root", None), body(&[b"x"])).await, "a folder").code,
+        Code::FileError
+    );
+    let denied = error(files.write(BOX, "/etc/passwd", owned("4321", None), body(&[b"x"])).await, "not theirs");
+    assert!(denied.code == Code::FileError && denied.message.contains("ermission denied"), "{denied}");
+    let nowhere = error(files.write(BOX, "/run/plimsoll/x", owned("4321", None), body(&[b"x"])).await, "no way");
+    assert!(nowhere.message.contains("may enter neither"), "{nowhere}");
+    for size in [10, 3 << 20] {
+        let broken = HostError::new(HostFailure::Transient, Code::Internal, "the client went away");
+        let pieces = vec![Ok(Bytes::from(vec![1; size])), Err(broken)];
+        let failed = files.write(BOX, "/workspace/kept", owned("root", None), Box::pin(stream::iter(pieces))).await;
+        assert_eq!(error(failed, "a broken body").message, "the client went away");
+    }
+    assert_eq!(content(files.read(BOX, "/workspace/kept").await.unwrap()).await, b"old");
+
+    let left =
+        shell("0", "cd /; ls -d .plimsoll-* */.plimsoll-* */*/.plimsoll-* */*/*/.plimsoll-* 2>/dev/null || echo none")
+            .await;
+    assert_eq!(left, "none");
+
+    // What a process of the sandbox puts in the way gains it nothing: its links are not followed.
+    let accounts = shell("0", "cat /etc/passwd").await;
+    let traps = [
+        "[ -e $d/content ] || ln -s /etc/passwd $d/content",
+        "mv $d/content $d/x && ln -s /etc/passwd $d/content",
+        "rm -rf $d && ln -s /etc $d",
+    ];
+    for (n, trap) in traps.into_iter().enumerate() {
+        let trap = format!(
+            "while [ ! -e /tmp/end{n} ]; do for d in /workspace/.plimsoll-*; do {trap}; done; done 2>/dev/null"
+        );
+        host.docker(&["exec", "-d", "-u", "1000", BOX, "sh", "-c", &trap]).await.unwrap();
+        for _ in 0..8 {
+            drop(files.write(BOX, "/workspace/trapped", owned("root", Some(0o666)), body(&[b"evil"])).await);
+        }
+        shell("1000", &format!("touch /tmp/end{n}; rm -rf /workspace/.plimsoll-*")).await;
+    }
+    assert_eq!(shell("0", "stat -c %a /etc/passwd").await, "644");
+    assert_eq!(shell("0", "cat /etc/passwd").await, accounts);
+    assert_eq!(shell("0", "ls -d /etc/content 2>&1 || true").await, "ls: /etc/content: No such file or directory");
+    lab.stop().await.unwrap();
+}
+
+async fn md5(content: &[u8]) -> String {
+    use std::io::Write as _;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    let said = tokio::process::Command::new("md5sum").stdin(file.reopen().unwrap()).output().await.unwrap();
+    String::from_utf8(said.stdout).unwrap().trim().to_owned()
 }
 
 fn resident() -> u64 {
