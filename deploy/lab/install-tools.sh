@@ -32,6 +32,7 @@ sshd        openssh-server
 ssh         openssh-client
 ssh-keygen  openssh-client
 mkfs.ext4   e2fsprogs
+script      bsdutils
 static-busybox busybox-static
 promtool    prometheus
 LIST

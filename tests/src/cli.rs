@@ -105,6 +105,16 @@ impl Cli {
         Self::fed(self.command(args)?, input).await
     }
 
+    /// Starts it with an open standard input; [`Open::finish`] closes that.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn open(&self, args: &[&str]) -> Result<Open> {
+        let mut command = self.command(args)?;
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        Ok(Open { child })
+    }
+
     async fn fed(mut command: Command, input: &[u8]) -> Result<Output> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut stdin = child.stdin.take().context("stdin is piped")?;
@@ -152,5 +162,40 @@ impl Cli {
             String::from_utf8_lossy(&output.stdout)
         );
         Ok(said)
+    }
+}
+
+/// A command line that waits for more input.
+#[derive(Debug)]
+pub struct Open {
+    child: tokio::process::Child,
+}
+
+impl Open {
+    /// Gives it some input.
+    ///
+    /// # Errors
+    /// When it takes none any more.
+    pub async fn feed(&mut self, input: &[u8]) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(input).await.context("it takes no input")?;
+        stdin.flush().await.context("it takes no input")
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// When the system does not know.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Closes its input and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn finish(mut self) -> Result<Output> {
+        drop(self.child.stdin.take());
+        tokio::time::timeout(LIMIT, self.child.wait_with_output()).await.context("it did not end")?.map_err(Into::into)
     }
 }

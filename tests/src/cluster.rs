@@ -190,6 +190,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Asks a node to end, without waiting for it.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn ask_to_stop(&mut self, index: usize) -> Result<()> {
+        self.nodes[index].process.as_mut().context("the node is not running")?.signal(Signal::Terminate)
+    }
+
     /// Starts a node that was killed or stopped.
     ///
     /// # Errors

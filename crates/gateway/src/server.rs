@@ -227,3 +227,20 @@ impl Handler for Login {
         session.channel_failure(channel)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, timeout};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_to_log_in_ends_for_strangers_only() {
+        let start = Instant::now();
+        overdue(&CancellationToken::new()).await;
+        assert_eq!(start.elapsed(), LOGIN);
+
+        let admitted = CancellationToken::new();
+        admitted.cancel();
+        assert!(timeout(LOGIN * 100, overdue(&admitted)).await.is_err(), "somebody who logged in was cut off");
+    }
+}

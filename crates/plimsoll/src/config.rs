@@ -1,8 +1,10 @@
 //! A node's configuration: one TOML file, then environment variables, then flags, each over the one before.
 
+pub mod cluster;
+
 use anyhow::{Context, Result, bail};
-use plimsoll_state::Policy;
-use plimsoll_types::{Bytes, HostAddress, ImageRef, Millis};
+use cluster::Cluster;
+use plimsoll_types::HostAddress;
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -104,52 +106,6 @@ impl Default for Poll {
     }
 }
 
-/// `[cluster]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cluster {
-    /// Image for sandboxes that name none.
-    pub base_image: Option<String>,
-    /// First part of container names.
-    pub name_prefix: String,
-    /// Folder on hosts that holds workspaces.
-    pub host_data_dir: String,
-    /// Memory never reserved on a host.
-    pub memory_reserve: String,
-    /// Disk never reserved on a host.
-    pub disk_reserve: String,
-    /// CPU that may be reserved, as a multiple of a host's CPUs.
-    pub cpu_overcommit: f64,
-    /// Past this share of time in which tasks wait for a CPU (PSI, percent), nothing more is placed on a host; 100 never triggers.
-    pub cpu_pressure_max: u8,
-    /// The same for memory.
-    pub memory_pressure_max: u8,
-    /// The same for disk.
-    pub io_pressure_max: u8,
-    /// Most sandboxes waiting for room.
-    pub queue_limit: u32,
-    /// Hours that records of terminated sandboxes are kept.
-    pub retention_hours: u64,
-}
-
-impl Default for Cluster {
-    fn default() -> Self {
-        Self {
-            base_image: None,
-            name_prefix: "shadow".into(),
-            host_data_dir: "/var/shadow/sandboxes".into(),
-            memory_reserve: "1GiB".into(),
-            disk_reserve: "2GiB".into(),
-            cpu_overcommit: 1.0,
-            cpu_pressure_max: 100,
-            memory_pressure_max: 20,
-            io_pressure_max: 95,
-            queue_limit: 10_000,
-            retention_hours: 24,
-        }
-    }
-}
-
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -243,46 +199,9 @@ impl Config {
             self.cluster.base_image = Some(text);
         }
         if let Some(text) = get("VPS_DATA_VOLUME") {
-            self.cluster.host_data_dir = text;
+            self.cluster.host_data_dir = Some(text);
         }
         Ok(())
-    }
-
-    /// The policy that a new cluster starts with.
-    ///
-    /// # Errors
-    /// When an amount, the image or the overcommit is invalid; the message names the key.
-    pub fn policy(&self) -> Result<Policy> {
-        let cluster = &self.cluster;
-        let base_image = cluster.base_image.as_deref().map(ImageRef::new).transpose();
-        let base_image = base_image.context("cluster.base_image (VPS_BASE_IMAGE)")?;
-        let mut policy = Policy { base_image, ..Policy::default() };
-        plimsoll_types::HostName::new(&cluster.name_prefix).context("cluster.name_prefix")?;
-        policy.name_prefix = cluster.name_prefix.as_str().into();
-        let folder = cluster.host_data_dir.trim_end_matches('/');
-        let plain =
-            folder.len() > 1 && folder.starts_with('/') && !folder.split('/').any(|part| part == ".." || part == ".");
-        if !plain || folder.chars().any(char::is_control) {
-            bail!(
-                "cluster.host_data_dir (VPS_DATA_VOLUME) {folder:?} is no absolute folder other than /, without '.' and '..'"
-            );
-        }
-        policy.data_dir = folder.into();
-        policy.load_line.memory_reserve = cluster.memory_reserve.parse::<Bytes>().context("cluster.memory_reserve")?;
-        policy.load_line.disk_reserve = cluster.disk_reserve.parse::<Bytes>().context("cluster.disk_reserve")?;
-        if !(0.1..=16.0).contains(&cluster.cpu_overcommit) {
-            bail!("cluster.cpu_overcommit {} is not between 0.1 and 16", cluster.cpu_overcommit);
-        }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
-        let permille = (cluster.cpu_overcommit * 1000.0).round() as u32;
-        policy.load_line.cpu_overcommit_permille = permille;
-        let pressure = &mut policy.load_line.pressure_max;
-        pressure.cpu_centipercent = u16::from(cluster.cpu_pressure_max) * 100;
-        pressure.memory_centipercent = u16::from(cluster.memory_pressure_max) * 100;
-        pressure.io_centipercent = u16::from(cluster.io_pressure_max) * 100;
-        policy.queue_limit = cluster.queue_limit;
-        policy.retention = Millis::secs(cluster.retention_hours.saturating_mul(3600));
-        Ok(policy)
     }
 
     /// The node's data folder.
@@ -338,6 +257,7 @@ mod tests {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/plimsoll.toml");
         let mut read = Config::load(Some(Path::new(example)), none).expect("valid");
         assert_eq!(read.data_dir.take(), Some(Config::default().data_dir()));
+        assert_eq!(std::mem::take(&mut read.cluster).policy().expect("valid"), plimsoll_state::Policy::default());
         assert_eq!(read, Config::default());
         let text = std::fs::read_to_string(example).expect("readable");
         for key in ["url", "address", "identity_file", "base_image", "metrics_public"] {
@@ -368,17 +288,8 @@ mod tests {
         let hosts = hosts_from_env(env).expect("valid");
         let printed: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         assert_eq!(printed, ["ssh://deploy@10.0.0.1:22", "ssh://deploy@host.example:2222"]);
-        let policy = Config::load(None, env).expect("valid").policy().expect("valid");
+        let policy = Config::load(None, env).expect("valid").cluster.policy().expect("valid");
         assert_eq!(&*policy.data_dir, "/srv/boxes");
-        assert_eq!(policy.base_image, Some(ImageRef::new("shadow-sandbox:latest").expect("valid")));
-    }
-
-    #[test]
-    fn a_data_folder_that_could_eat_the_host_is_refused() {
-        for bad in ["/", "relative", "/a/../b", ""] {
-            let mut config = Config::default();
-            config.cluster.host_data_dir = bad.into();
-            assert!(config.policy().is_err(), "{bad:?}");
-        }
+        assert_eq!(policy.base_image, Some(plimsoll_types::ImageRef::new("shadow-sandbox:latest").expect("valid")));
     }
 }

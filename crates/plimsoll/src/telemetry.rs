@@ -4,8 +4,14 @@ use crate::config::{Log, LogFormat};
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::{io::IsTerminal as _, time::Duration};
-use tracing::Level;
-use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::filter_fn,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Bounds of every latency histogram in seconds: from a placement in memory to an image pull.
 const SECONDS: &[f64] = &[
@@ -24,17 +30,23 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the filter is invalid or a subscriber is installed already.
 pub fn install_logs(log: &Log) -> Result<()> {
+    let subscriber = subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?;
+    subscriber.try_init().map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+}
+
+/// What turns events into lines: the cap comes first, so that no filter can lift it.
+fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?} is no filter", log.level))?;
     let capped = filter_fn(|about| *about.level() <= Level::INFO || !is_capped(about.target()));
     let registry = tracing_subscriber::registry().with(capped).with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
-    let installed = match log.format {
-        LogFormat::Pretty => {
-            registry.with(layer.with_target(false).with_ansi(std::io::stderr().is_terminal())).try_init()
-        }
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    installed.map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+    let layer = fmt::layer().with_writer(writer);
+    Ok(match log.format {
+        LogFormat::Pretty => Box::new(registry.with(layer.with_target(false).with_ansi(ansi))),
+        LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
+    })
 }
 
 /// Whether a target is one of the capped crates or lies in one.
@@ -68,7 +80,43 @@ pub fn install_metrics() -> Result<PrometheusHandle> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_capped;
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_filter_makes_the_capped_crates_talk() {
+        for level in ["trace", "bollard=trace,russh=debug,info", "bollard::docker[request]=trace,warn"] {
+            for format in [LogFormat::Pretty, LogFormat::Json] {
+                let (kept, log) = (Kept::default(), Log { format, level: level.into() });
+                let writer = kept.clone();
+                let subscriber = subscriber(&log, false, move || writer.clone()).expect("a filter");
+                tracing::subscriber::with_default(subscriber, || {
+                    let _span = tracing::info_span!(target: "bollard::docker", "request").entered();
+                    tracing::debug!(target: "bollard::docker", "body: PASSWORD=hunter2");
+                    tracing::trace!(target: "russh", "packet: hunter2");
+                    tracing::debug!(target: "hyper_util::client", "hunter2");
+                    tracing::warn!(target: "bollard::docker", "heard");
+                });
+                let said = String::from_utf8(kept.0.lock().expect("no panic").clone()).expect("text");
+                assert!(!said.contains("hunter2"), "{level}: {said}");
+                assert!(said.contains("heard"), "{level}: {said}");
+            }
+        }
+    }
 
     #[test]
     fn whole_crates_are_capped_and_others_are_not() {

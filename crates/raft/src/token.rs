@@ -1,9 +1,8 @@
 //! Join tokens: printable, expiring, and good on any member.
 //!
 //! A token holds a member's address, the CA's fingerprint (so the joining node knows whom it talks to), an expiry and a
-//! random number, signed with a key derived from the cluster secret. Nothing is stored to make one. Once a node was
-//! admitted with a token, the leader that admitted it refuses the token for another node; that is kept in memory, so after a
-//! change of leader an unexpired token would work once more.
+//! random number, signed with a key derived from the cluster secret. Nothing is stored to make one. That it was used is
+//! replicated before the new node gets anything ([`plimsoll_state::Command::SpendJoinToken`]), so it lets in one node, whoever leads.
 
 use crate::{
     error::{Error, Result},

@@ -4,7 +4,8 @@
 use crate::{
     Assignment, Command, PlaceOutcome, Policy, State,
     command::{
-        Advance, Assign, CordonHost, ForgetIdempotency, Place, QuarantineHost, RemoveHost, ReportHost, SetPolicy, SpendJoinToken,
+        Advance, Assign, CordonHost, ForgetIdempotency, Place, QuarantineHost, RemoveHost, ReportHost, SetPolicy,
+        SpendJoinToken,
     },
     testing::*,
 };

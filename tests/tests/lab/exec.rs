@@ -119,3 +119,43 @@ pub async fn folders(world: &mut World) -> Result<()> {
     ensure!(std::fs::read_link(back.join("link"))?.to_str() == Some("a/script"), "the link was lost");
     Ok(())
 }
+
+/// Single files through `plimsoll files`: written, listed, read, moved, removed; what is wrong is said.
+pub async fn single_files(world: &mut World) -> Result<()> {
+    let (cli, id) = (world.cli(), world.create(&[]).await?);
+    let id = id.as_str();
+    let every_byte: Vec<u8> = (0..=255u8).cycle().take(70_000).collect();
+    let path = "/workspace/a folder/bytes";
+    let out = cli.output_with_input(&["files", "write", id, path, "--mode", "750"], &every_byte).await?;
+    ensure!(out.status.success(), "{out:?}");
+    let out = cli.output(&["files", "cat", id, path]).await?;
+    ensure!(out.status.success() && out.stdout == every_byte, "{} bytes came back", out.stdout.len());
+
+    let seen = cli.json(&["files", "stat", id, path]).await?;
+    let expected = [("kind", "file"), ("mode", "0750"), ("path", path)];
+    ensure!(expected.iter().all(|(key, value)| seen[key] == **value) && seen["size"] == 70_000, "{seen}");
+    let listed = cli.json(&["files", "ls", id]).await?;
+    let paths = |listed: &serde_json::Value| -> Vec<String> {
+        let entries = listed.as_array().into_iter().flatten();
+        entries.filter_map(|entry| entry["path"].as_str().map(str::to_owned)).collect()
+    };
+    ensure!(paths(&listed) == ["/workspace/a folder"], "{listed}");
+    let listed = cli.json(&["files", "ls", id, "/workspace", "--recursive"]).await?;
+    ensure!(paths(&listed).contains(&path.to_owned()), "{listed}");
+    let table = cli.run(&["files", "ls", id, "/workspace/a folder"]).await?;
+    ensure!(table.contains("70000") && table.contains("0750") && table.contains(path), "{table}");
+
+    let out = cli.output(&["files", "rm", id, "/workspace/a folder"]).await?;
+    ensure!(!out.status.success(), "a folder with something in it went unasked");
+    cli.run(&["files", "mv", id, path, "/workspace/moved"]).await?;
+    cli.fails(3, &["files", "stat", id, path]).await?;
+    ensure!(cli.run(&["exec", id, "wc", "-c", "/workspace/moved"]).await?.starts_with("70000"), "it is another file");
+    cli.run(&["files", "rm", id, "/workspace/moved"]).await?;
+    let said = cli.fails(3, &["files", "cat", id, "/workspace/moved"]).await?;
+    ensure!(said.contains("file_not_found"), "{said}");
+    let gone = cli.json(&["files", "rm", id, "/workspace/a folder", "--recursive"]).await?;
+    ensure!(gone["removed"] == "/workspace/a folder", "{gone}");
+    ensure!(cli.json(&["files", "ls", id]).await?.as_array().is_some_and(Vec::is_empty), "something is left");
+    cli.fails(2, &["files", "write", id, "/workspace/x", "--mode", "999"]).await?;
+    Ok(())
+}

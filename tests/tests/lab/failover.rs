@@ -1,6 +1,9 @@
 //! Nodes that die or stop while work is under way.
 
-use crate::world::{PATIENCE, SETTLE, World};
+use crate::{
+    operations::curl,
+    world::{PATIENCE, SETTLE, World},
+};
 use anyhow::{Context as _, Result, ensure};
 use plimsoll_testkit::wait::wait_for;
 use plimsoll_tests::storm::ensure_many;
@@ -124,4 +127,38 @@ pub async fn a_stopped_leader_hands_over(world: &mut World) -> Result<()> {
     ensure!(!id.is_empty(), "no id");
     world.cluster.restart(other)?;
     world.cluster.wait_ready(other).await
+}
+
+/// SIGTERM for the leader while it takes a long upload: another node leads while the upload is still open, and it is finished.
+pub async fn a_leader_hands_over_before_it_drains(world: &mut World) -> Result<()> {
+    let id = world.create(&[]).await?;
+    let leader = world.cluster.leader().await?;
+    let (number, url) = (world.cluster.nodes()[leader].id, world.cluster.nodes()[leader].url.clone());
+    let mut upload = world.cli().at(&url).open(&["files", "write", &id, "/workspace/slow"])?;
+    upload.feed(b"begun, ").await?;
+    wait_for("the upload to be under way", PATIENCE, || async {
+        let text = curl(&[&format!("{url}/metrics")]).await?;
+        let count = text.lines().find_map(|line| line.strip_prefix("plimsoll_http_requests_in_flight "));
+        // One of them is this question.
+        ensure!(count.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count >= 2.0)), "{count:?}");
+        anyhow::Ok(())
+    })
+    .await?;
+    world.cluster.ask_to_stop(leader)?;
+    let other = world.cli().at(&world.cluster.nodes()[(leader + 1) % 3].url);
+    wait_for("another leader", PATIENCE, || async {
+        let status = other.json(&["cluster", "status"]).await?;
+        ensure!(status["leader"].as_u64().is_some_and(|leader| leader != number), "{status}");
+        anyhow::Ok(())
+    })
+    .await?;
+    ensure!(!upload.has_ended()?, "the upload was cut off before leadership went over");
+    upload.feed(b"and finished").await?;
+    let out = upload.finish().await?;
+    ensure!(out.status.success(), "the upload was not finished: {out:?}");
+    let (code, log) = world.cluster.wait_ended(leader).await?;
+    ensure!(code == Some(0), "the node ended with {code:?}: {log}");
+    ensure!(other.run(&["files", "cat", &id, "/workspace/slow"]).await? == "begun, and finished", "it is not whole");
+    world.cluster.restart(leader)?;
+    world.cluster.wait_ready(leader).await
 }

@@ -10,7 +10,7 @@ use plimsoll_tests::{Cli, cli::binary};
 use std::process::Command;
 
 /// What `curl` prints.
-async fn curl(args: &[&str]) -> Result<String> {
+pub async fn curl(args: &[&str]) -> Result<String> {
     let output = tokio::process::Command::new("curl")
         .args(["--silent", "--show-error", "--fail", "--max-time", "10"])
         .args(args)
@@ -77,6 +77,43 @@ pub async fn keys_and_tenants(world: &mut World) -> Result<()> {
     operator.run(&["key", "revoke", made["id"].as_str().context("an id")?]).await?;
     let said = team.fails(6, &["ls"]).await?;
     ensure!(said.contains("unauthorized"), "{said}");
+    Ok(())
+}
+
+/// An operator sees the rules and changes them while the cluster runs; a node says which of its own settings they overrule.
+pub async fn the_policy_is_shown_changed_and_rules(world: &mut World) -> Result<()> {
+    let before = world.cli().json(&["cluster", "policy"]).await?;
+    ensure!(before["cpu_overcommit_permille"] == 4000 && before["base_image"] == "plimsoll/lab:latest", "{before}");
+    let changed =
+        world.cli().json(&["cluster", "policy", "set", "cpu_overcommit_permille=3000", "queue_limit=77"]).await?;
+    ensure!(changed["cpu_overcommit_permille"] == 3000 && changed["queue_limit"] == 77, "{changed}");
+    ensure!(changed["base_image"] == before["base_image"], "another rule changed: {changed}");
+    let said = world.cli().fails(2, &["cluster", "policy", "set", "queue_limt=5"]).await?;
+    ensure!(said.contains("queue_limit"), "{said}");
+    let said = world.cli().fails(2, &["cluster", "policy", "set", "cpu_overcommit_permille=1"]).await?;
+    ensure!(said.contains("cpu_overcommit_permille"), "{said}");
+
+    let follower = (world.cluster.leader().await? + 1) % 3;
+    world.cluster.stop(follower).await?;
+    let told = std::fs::read_to_string(world.cluster.log(follower))?.len();
+    world.cluster.restart(follower)?;
+    let warned = wait_for("a warning", PATIENCE, || async {
+        let log = std::fs::read_to_string(world.cluster.log(follower))?;
+        let new = log.get(told..).unwrap_or(&log).to_owned();
+        ensure!(new.contains("cluster.cpu_overcommit means 4000 here"), "not yet: {new}");
+        anyhow::Ok(new)
+    })
+    .await?;
+    ensure!(warned.contains("says 3000 and rules"), "{warned}");
+    ensure!(!warned.contains("cluster.queue_limit"), "it has no opinion on that: {warned}");
+    // The command that it tells is the one that works.
+    let (_, command) = warned.split_once("to change it: plimsoll ").context("a command")?;
+    let command: Vec<&str> = command.lines().next().unwrap_or_default().split(' ').collect();
+    world.cluster.wait_ready(follower).await?;
+    world.cli().run(&command).await?;
+    let default = before["queue_limit"].to_string();
+    let after = world.cli().json(&["cluster", "policy", "set", &format!("queue_limit={default}")]).await?;
+    ensure!(after["cpu_overcommit_permille"] == 4000 && after["queue_limit"] == before["queue_limit"], "{after}");
     Ok(())
 }
 

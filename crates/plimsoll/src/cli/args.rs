@@ -1,5 +1,9 @@
 //! The command line: every command and flag, with the help that teaches it.
 
+mod operator;
+
+pub use operator::{ClusterCommand, HostAddArgs, HostCommand, KeyCommand, KeyRole, PolicyCommand};
+
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
 use plimsoll_types::{Bytes, Constraint, HostName, Label, MilliCpu, SandboxId, SessionId};
 use std::path::PathBuf;
@@ -77,6 +81,9 @@ pub enum Command {
         /// To: a path here, or `sb-…:/path`.
         to: String,
     },
+    /// Look at and change single files of a sandbox.
+    #[command(subcommand)]
+    Files(FilesCommand),
     /// Show the output of a sandbox's main process.
     Logs {
         /// Which.
@@ -172,83 +179,6 @@ pub struct JoinArgs {
     /// The node's configuration.
     #[command(flatten)]
     pub node: NodeArgs,
-}
-
-/// `plimsoll host …`
-#[derive(Debug, Subcommand)]
-pub enum HostCommand {
-    /// Check a host, pin its key and add it.
-    Add(HostAddArgs),
-    /// Check a host without adding it.
-    Check(HostAddArgs),
-    /// List hosts with their load.
-    #[command(visible_alias = "ls")]
-    List,
-    /// Show everything about one host.
-    Inspect {
-        /// Which.
-        name: HostName,
-    },
-    /// Place nothing new on a host.
-    Cordon {
-        /// Which.
-        name: HostName,
-        /// Why, for whoever finds it cordoned.
-        #[arg(long, default_value = "")]
-        reason: String,
-    },
-    /// Place on a host again.
-    Uncordon {
-        /// Which.
-        name: HostName,
-    },
-    /// Set labels (`key=value`) or remove them (`key-`).
-    Label {
-        /// Which.
-        name: HostName,
-        /// The changes.
-        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
-        labels: Vec<String>,
-    },
-    /// Forget a host that holds no sandboxes.
-    #[command(visible_alias = "rm")]
-    Remove {
-        /// Which.
-        name: HostName,
-    },
-}
-
-/// `plimsoll host add`
-#[derive(Debug, Args)]
-pub struct HostAddArgs {
-    /// What to call it.
-    pub name: HostName,
-    /// `ssh://user@addr[:port]`, or `unix:///var/run/docker.sock` for this machine.
-    pub address: plimsoll_types::HostAddress,
-    /// Private key file, at the same path on every node [default: the node's own].
-    #[arg(long, value_name = "FILE", conflicts_with = "agent")]
-    pub identity: Option<PathBuf>,
-    /// Use the SSH agent of every node instead of a key file.
-    #[arg(long)]
-    pub agent: bool,
-    /// The host key's fingerprint you expect (`SHA256:…`).
-    #[arg(long, conflicts_with = "accept_host_key")]
-    pub fingerprint: Option<String>,
-    /// Pin whatever key the host shows now.
-    #[arg(long)]
-    pub accept_host_key: bool,
-    /// Labels, to constrain placement with.
-    #[arg(long = "label", value_name = "KEY=VALUE")]
-    pub labels: Vec<Label>,
-    /// What it costs per hour, such as 0.032.
-    #[arg(long, default_value_t = 0.0)]
-    pub price: f64,
-    /// Which of its addresses published ports listen on.
-    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
-    pub publish: std::net::IpAddr,
-    /// Name or address in URLs, where it differs from --publish.
-    #[arg(long)]
-    pub advertise: Option<String>,
 }
 
 /// What a sandbox is to be.
@@ -395,58 +325,69 @@ pub struct PlaceArgs {
     pub spec: SpecArgs,
 }
 
-/// `plimsoll cluster …`
+/// `plimsoll files …`; paths are absolute, in the sandbox.
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// Show the nodes, who leads, and how far each is.
-    Status,
-    /// Print a token with which one more node can join.
-    Token,
-    /// Remove a node for good.
-    Remove {
-        /// Its number.
-        node: u64,
+pub enum FilesCommand {
+    /// List a folder.
+    Ls {
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// Which folder.
+        #[arg(default_value = "/workspace")]
+        path: String,
+        /// Everything below it too.
+        #[arg(long, short)]
+        recursive: bool,
     },
-    /// Hand leadership to a node.
-    Transfer {
-        /// Its number.
-        node: u64,
+    /// Show what stands at a path.
+    Stat {
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// Where.
+        path: String,
     },
-}
-
-/// `plimsoll key …`
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Make a key; it is shown once.
-    Create {
-        /// What to call it.
-        name: String,
-        /// What it may do.
-        #[arg(long, value_enum, default_value_t = KeyRole::Platform)]
-        role: KeyRole,
-        /// Whose sandboxes it sees.
-        #[arg(long, default_value = "default")]
-        tenant: plimsoll_types::TenantId,
+    /// Print a file as it is.
+    Cat {
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// Which file.
+        path: String,
     },
-    /// List keys (never their secrets).
-    #[command(visible_alias = "ls")]
-    List,
-    /// End a key.
-    Revoke {
-        /// Its id.
-        key: plimsoll_types::KeyId,
+    /// Write standard input to a file, all or nothing; its folders are made.
+    Write {
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// Which file.
+        path: String,
+        /// Permission bits in octal [default: 0644].
+        #[arg(long, value_parser = super::parse::mode)]
+        mode: Option<u32>,
+        /// Whose it is to be, as `uid:gid` or as the sandbox calls its users [default: the writer's].
+        #[arg(long)]
+        owner: Option<String>,
+        /// As whom to write [default: the sandbox's user].
+        #[arg(long, short)]
+        user: Option<String>,
     },
-}
-
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KeyRole {
-    /// Everything.
-    Operator,
-    /// Its tenant's sandboxes.
-    Platform,
-    /// Metrics and health only.
-    Metrics,
+    /// Move or rename a file or folder.
+    Mv {
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// From.
+        from: String,
+        /// To.
+        to: String,
+    },
+    /// Remove a file, or a folder with --recursive.
+    Rm {
+        /// In which sandbox.
+        sandbox: SandboxId,
+        /// Which.
+        path: String,
+        /// A folder with all below it.
+        #[arg(long, short)]
+        recursive: bool,
+    },
 }
 
 #[cfg(test)]

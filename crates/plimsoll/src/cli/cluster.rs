@@ -2,7 +2,7 @@
 
 use super::{
     args::{ClusterCommand, KeyCommand, KeyRole, Output},
-    print,
+    policy, print,
 };
 use anyhow::{Context as _, Result};
 use plimsoll_client::{
@@ -14,6 +14,7 @@ use serde_json::json;
 /// Runs one of the cluster commands.
 pub async fn run(client: &Client, output: Output, command: &ClusterCommand) -> Result<()> {
     match command {
+        ClusterCommand::Policy { command } => policy::run(client, output, command.as_ref()).await,
         ClusterCommand::Status => print::result(output, &client.cluster().await?, status),
         ClusterCommand::Token => {
             let token = client.join_token().await?;

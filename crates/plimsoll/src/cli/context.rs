@@ -62,21 +62,37 @@ pub fn save(saved: &Saved) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Writes a file that only its owner can read, all or nothing.
+/// Writes a file that only its owner can read, all or nothing; it is on disk when this returns.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let temporary = path.with_extension("new");
+    let temporary = beside(path);
     let _ = std::fs::remove_file(&temporary);
     let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
     let mut file = open.with_context(|| format!("cannot write {}", temporary.display()))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-    std::fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))?;
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
-fn saved_file() -> Option<PathBuf> {
+/// Where [`write_private`] writes before a file takes its place.
+pub fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Puts the names in a folder on disk.
+///
+/// # Errors
+/// When the system refuses.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("cannot sync {}", folder.display()))
+}
+
+/// Where an API and its key are kept for this user.
+pub fn saved_file() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")))?;
     Some(config.join("plimsoll").join("cli.toml"))

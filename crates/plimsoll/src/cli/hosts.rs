@@ -28,8 +28,12 @@ pub async fn run(client: &Client, output: Output, command: &HostCommand) -> Resu
             print::result(output, &changed, |host| labels_of(&host.labels))
         }
         HostCommand::Remove { name } => {
-            client.remove_host(name.as_str()).await?;
-            print::result(output, &serde_json::json!({ "removed": name }), |_| format!("{name} removed"))
+            let removed = client.remove_host(name.as_str()).await?;
+            let answer = serde_json::json!({ "removed": name, "warnings": removed.warnings });
+            print::result(output, &answer, |_| {
+                let warnings = removed.warnings.iter().map(|warning| format!("\n! {warning}"));
+                format!("{name} removed{}", warnings.collect::<String>())
+            })
         }
     }
 }

@@ -5,8 +5,10 @@ mod cluster;
 pub mod context;
 mod copy;
 mod exec;
+mod files;
 mod hosts;
 mod parse;
+mod policy;
 pub mod print;
 mod sandboxes;
 mod spec;
@@ -39,6 +41,7 @@ pub async fn run(cli: &Cli) -> Result<u8> {
         Command::Inspect { sandbox } => sandboxes::inspect(&client, output, *sandbox).await?,
         Command::Exec(args) => return exec::run(&client, args).await,
         Command::Cp { from, to } => copy::run(&client, from, to).await?,
+        Command::Files(command) => files::run(&client, output, command).await?,
         Command::Logs { sandbox, follow, tail } => sandboxes::logs(&client, *sandbox, *follow, *tail).await?,
         Command::Stats { sandbox } => sandboxes::stats(&client, output, *sandbox).await?,
         Command::Extend { sandbox, lifetime } => sandboxes::extend(&client, output, *sandbox, lifetime).await?,

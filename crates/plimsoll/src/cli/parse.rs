@@ -36,6 +36,17 @@ pub fn lifetime(text: &str) -> Result<Option<Millis>> {
     Ok(Some(Millis(u64::try_from(duration(text)?.as_millis()).context("that lifetime is too long")?)))
 }
 
+/// Permission bits in octal, such as `755` or `0644`.
+///
+/// # Errors
+/// When they are none.
+pub fn mode(text: &str) -> Result<u32> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o7777) => Ok(mode),
+        _ => wrong(format!("{text:?} is no mode in octal such as 0644")),
+    }
+}
+
 /// `NAME=VALUE` pairs.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! `plimsoll dev`: a whole cluster of one node on this machine's Docker, with nothing to configure.
 
-use super::{found, is_empty, node};
+use super::{found, node};
 use crate::{
     cli::{args::DevArgs, context, print},
     config::Config,
@@ -8,7 +8,10 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use plimsoll_types::HostAddress;
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 /// Runs until it is told to stop; the first time it also makes the cluster and saves its key for this user.
 ///
@@ -30,12 +33,11 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
     if !docker.exists() {
         bail!("{} does not exist: is Docker running here? Name another socket with --docker", docker.display());
     }
-    let access = if is_empty(&config.data_dir()) {
+    let folder = config.data_dir();
+    let access = if found::is_empty(&folder) || found::is_unfinished(&folder) {
         found::found(&config).await?.access()
     } else {
-        let key = std::fs::read_to_string(key_file(&config))
-            .with_context(|| format!("cannot read {}", key_file(&config).display()))?;
-        context::Saved { url: config.api_url(), key: key.trim().to_owned() }
+        context::Saved { url: config.api_url(), key: kept_key(&folder)? }
     };
     let saved = context::save(&access)?;
     let told = move || {
@@ -49,9 +51,20 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
     node::run(&config, extras).await
 }
 
-/// Beside the node's data: the operator key of a cluster that only this user has.
-fn key_file(config: &Config) -> PathBuf {
-    config.data_dir().join("operator.key")
+/// The operator's key that founding left beside the node's data.
+fn kept_key(folder: &Path) -> Result<String> {
+    let path = found::key_file(folder);
+    let read = std::fs::read_to_string(&path);
+    let text = read.with_context(|| {
+        format!(
+            "the key of the cluster in {} cannot be read from {}; put it back (a copy may be in {}), or begin anew in an \
+             empty folder with --data-dir",
+            folder.display(),
+            path.display(),
+            context::saved_file().map_or_else(|| "PLIMSOLL_KEY".into(), |path| path.display().to_string())
+        )
+    })?;
+    Ok(text.trim().to_owned())
 }
 
 fn default_folder() -> Result<PathBuf> {
@@ -63,4 +76,19 @@ fn default_folder() -> Result<PathBuf> {
 async fn free_loopback() -> Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no free port on the loopback")?;
     listener.local_addr().context("the loopback gives no address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_key_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = format!("{:#}", kept_key(folder.path()).expect_err("there is none"));
+        assert!(
+            error.contains("operator.key") && error.contains("put it back") && error.contains("--data-dir"),
+            "{error}"
+        );
+    }
 }

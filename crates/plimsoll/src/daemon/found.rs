@@ -1,35 +1,44 @@
-//! `plimsoll init` and `plimsoll join`: what turns an empty folder into a node.
+//! Founding: what turns an empty folder into a cluster's first node with a key that its operator has.
+//!
+//! Every step can be repeated. The first key's secret is on disk before anything else happens and is renamed last, so a
+//! crash anywhere leaves a folder that says that it is unfinished, and founding again goes on with the secret it holds.
 
-use super::configured;
 use crate::{
-    cli::{
-        args::{JoinArgs, NodeArgs, Output},
-        context::{self, Saved},
-        print,
-    },
+    cli::context::{self, Saved},
     config::Config,
 };
 use anyhow::{Context as _, Result, bail};
-use plimsoll_engine::{ClusterOperations as _, ClusterSecret, Engine, EngineOptions};
+use plimsoll_engine::{ClusterSecret, Engine, EngineOptions, VpsClusterProvider};
 use plimsoll_host::Dialer;
-use plimsoll_lifecycle::ports::{Clock as _, Ledger, LedgerError};
+use plimsoll_lifecycle::ports::{Clock as _, Ledger, LedgerError, ledger};
 use plimsoll_raft::{Node, Options};
-use plimsoll_state::{Command, Outcome, Role, command::InitCluster};
+use plimsoll_state::{Command, Outcome, Policy, Role, command::InitCluster};
 use plimsoll_types::{ClusterId, NodeId, TenantId};
 use serde::Serialize;
-use std::{io::Read as _, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// A cluster of one elects itself at once; a disk that is very slow still gets there within this.
 const FIRST_ELECTION: Duration = Duration::from_secs(30);
+/// Holds the first key's secret while founding is under way.
+const PENDING: &str = "founding.key";
+/// Holds it afterwards.
+const KEPT: &str = "operator.key";
 
-/// What `plimsoll init` tells.
+/// What founding gives.
 #[derive(Serialize)]
 pub(super) struct Founded {
-    cluster: ClusterId,
-    node: NodeId,
+    pub(super) cluster: ClusterId,
+    pub(super) node: NodeId,
     url: String,
     /// The first key; shown once.
-    key: String,
+    pub(super) key: String,
 }
 
 impl Founded {
@@ -44,90 +53,221 @@ pub(super) fn raft_options(config: &Config) -> Options {
     Options::new(config.data_dir(), config.raft.listen, config.raft_address(), config.api_url())
 }
 
-/// Makes a cluster with its first node, policy and operator key, and stops it again.
-pub(super) async fn found(config: &Config) -> Result<Founded> {
-    let policy = config.policy()?;
-    let node = Arc::new(Node::init(raft_options(config)).await?);
-    let founded = async {
-        let at = super::node::SystemClock.now();
-        let init = InitCluster { cluster: node.cluster(), policy, at };
-        propose(&node, Command::InitCluster(init)).await?;
-        // The façade makes keys; nothing is dialled for that.
-        let options = EngineOptions::new(ClusterSecret::new(*node.cluster_secret().expose()));
-        let ledger = Arc::clone(&node) as Arc<dyn Ledger>;
-        let (_, provider) =
-            Engine::new(options, ledger, Arc::new(Dialer::default()), Arc::new(super::node::SystemClock));
-        let (_, secret) = provider.create_key("first operator", Role::Operator, TenantId::default_tenant()).await?;
-        // Before anything else can fail: a cluster whose only key nobody has could not be used.
-        context::write_private(&config.data_dir().join("operator.key"), &secret)?;
-        Ok(Founded { cluster: node.cluster(), node: node.node(), url: config.api_url(), key: secret })
-    };
-    let founded = founded.await;
-    node.shutdown().await;
-    founded
+/// Whether founding was begun in the folder and not finished.
+pub(super) fn is_unfinished(folder: &Path) -> bool {
+    folder.join(PENDING).exists()
 }
 
-/// Proposes until the node has elected itself.
-async fn propose(node: &Node, command: Command) -> Result<()> {
-    let begun = tokio::time::Instant::now();
+/// Whether nothing is in the folder, but for what the first moment of a founding may leave.
+pub(super) fn is_empty(folder: &Path) -> bool {
+    let leftover = context::beside(&folder.join(PENDING));
+    let entries = || folder.read_dir().map(|entries| entries.flatten().all(|entry| entry.path() == leftover));
+    !folder.exists() || entries().unwrap_or(false)
+}
+
+/// Where the operator's key stands once founding is finished.
+pub(super) fn key_file(folder: &Path) -> PathBuf {
+    folder.join(KEPT)
+}
+
+/// Makes a cluster with its first node, policy and operator key, or finishes what was begun, and stops the node again.
+pub(super) async fn found(config: &Config) -> Result<Founded> {
+    let (folder, policy) = (config.data_dir(), config.cluster.policy()?);
+    if !is_unfinished(&folder) {
+        Node::vacant(&folder)?;
+        make_folder(&folder)?;
+    }
+    keep_secret(&folder)?;
+    if matches!(Node::vacant(&folder), Ok(())) {
+        Node::create(&raft_options(config))?;
+    }
+    let node = Arc::new(Node::open(raft_options(config)).await?);
+    let finished = finish(&node, &provider(&node), policy, &folder).await;
+    node.shutdown().await;
+    Ok(Founded { cluster: node.cluster(), node: node.node(), url: config.api_url(), key: finished? })
+}
+
+/// At start: gives a lone first node whose cluster has no identity or no key what is missing. Nobody could use it otherwise.
+pub(super) async fn mend(node: Arc<Node>, provider: Arc<VpsClusterProvider>, policy: Policy, folder: PathBuf) {
+    if !node.is_lone_founder() {
+        return;
+    }
+    let mended = async {
+        elected(&node).await?;
+        let whole = ledger::read(node.as_ref(), |state| state.cluster.is_some() && !state.keys.is_empty());
+        if !whole {
+            finish(&node, &provider, policy, &folder).await?;
+            tracing::warn!(file = %key_file(&folder).display(), "the cluster had no key: a new operator key was made");
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = mended.await {
+        tracing::error!("whether the cluster has all it needs could not be checked: {error:#}");
+    }
+}
+
+/// The steps that need the running node. Answers the operator's secret.
+async fn finish(node: &Arc<Node>, provider: &VpsClusterProvider, policy: Policy, folder: &Path) -> Result<String> {
+    let secret = keep_secret(folder)?;
+    elected(node).await?;
+    initialise(node, policy).await?;
+    provider.accept_key(&secret, "first operator", Role::Operator, TenantId::default_tenant()).await?;
+    publish(folder)?;
+    Ok(secret)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// The secret in the folder; a fresh one is made and on disk when this returns.
+fn keep_secret(folder: &Path) -> Result<String> {
+    let path = folder.join(PENDING);
+    match fs::read_to_string(&path) {
+        Ok(secret) => Ok(secret.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = VpsClusterProvider::new_secret(super::node::SystemClock.now())?;
+            context::write_private(&path, &secret)?;
+            Ok(secret)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// The façade makes keys; nothing is dialled for that.
+fn provider(node: &Arc<Node>) -> Arc<VpsClusterProvider> {
+    let options = EngineOptions::new(ClusterSecret::new(*node.cluster_secret().expose()));
+    let ledger = Arc::clone(node) as Arc<dyn Ledger>;
+    Engine::new(options, ledger, Arc::new(Dialer::default()), Arc::new(super::node::SystemClock)).1
+}
+
+/// Waits until the node has elected itself and has applied all that was committed.
+async fn elected(node: &Node) -> Result<()> {
+    let begun = Instant::now();
     loop {
-        match node.propose(command.clone()).await {
-            Ok(applied) => match applied.outcome {
-                Outcome::Refused(refusal) => bail!("the new cluster refused its own start: {refusal:?}"),
-                _ => return Ok(()),
-            },
-            Err(LedgerError::NoQuorum(_)) if begun.elapsed() < FIRST_ELECTION => {
-                let view = node.leader();
-                if !view.is_self {
-                    let _ = tokio::time::timeout(Duration::from_secs(1), node.leader_changed(view)).await;
-                }
-            }
-            Err(error) => return Err(error).context("the new node does not take its first entry"),
+        match node.barrier().await {
+            Ok(()) => return Ok(()),
+            Err(LedgerError::NoQuorum(_)) if begun.elapsed() < FIRST_ELECTION => {}
+            Err(error) => return Err(error).context("the node does not lead itself"),
         }
     }
 }
 
-/// `plimsoll init`
-///
-/// # Errors
-/// When the folder holds a node already or cannot be written.
-pub async fn init(args: &NodeArgs, output: Output) -> Result<()> {
-    let config = configured(args)?;
-    let spinner = print::spinner("making a cluster".into());
-    let founded = found(&config).await;
-    spinner.finish_and_clear();
-    let founded = founded?;
-    let saved = context::save(&founded.access()).map(|path| format!("saved for this user in {}", path.display()));
-    print::result(output, &founded, |founded| {
-        format!(
-            "cluster {} begins with node {}\noperator key  {}\n              shown once; {}\n\nnext: plimsoll server{}",
-            founded.cluster,
-            founded.node,
-            founded.key,
-            saved.unwrap_or_else(|error| format!("not saved: {error:#}")),
-            args.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default(),
-        )
-    })
+/// Gives the cluster its identity and policy; changes nothing where it has them.
+async fn initialise(node: &Node, policy: Policy) -> Result<()> {
+    let init = InitCluster { cluster: node.cluster(), policy, at: super::node::SystemClock.now() };
+    let applied =
+        node.propose(Command::InitCluster(init)).await.context("the new node does not take its first entry")?;
+    match applied.outcome {
+        Outcome::Refused(refusal) => bail!("the new cluster refused its own start: {refusal:?}"),
+        Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) | Outcome::Each(_) => {
+            Ok(())
+        }
+    }
 }
 
-/// `plimsoll join`
-///
-/// # Errors
-/// When the token is refused, no member answers, or the folder holds a node already.
-pub async fn join(args: &JoinArgs, output: Output) -> Result<()> {
-    let config = configured(&args.node)?;
-    let mut token = args.token.clone();
-    if token == "-" {
-        token.clear();
-        std::io::stdin().take(64 << 10).read_to_string(&mut token).context("cannot read the token")?;
+/// The last step: from here on the folder is a finished node's.
+fn publish(folder: &Path) -> Result<()> {
+    let kept = key_file(folder);
+    fs::rename(folder.join(PENDING), &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    context::sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plimsoll_engine::ClusterOperations as _;
+    use std::{net::TcpListener, os::unix::fs::PermissionsExt as _};
+
+    fn config(folder: &Path) -> Config {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut config = Config { data_dir: Some(folder.to_path_buf()), ..Config::default() };
+        config.raft.listen = listener.local_addr().expect("an address");
+        config
     }
-    let options = raft_options(&config);
-    let spinner = print::spinner("joining".into());
-    let joined = Node::enroll(&options, token.trim()).await;
-    spinner.finish_and_clear();
-    joined?;
-    let (cluster, node) = Node::peek(&options.data_dir)?;
-    print::result(output, &serde_json::json!({ "cluster": cluster, "node": node }), |_| {
-        format!("this machine is node {node} of {cluster}\nnext: plimsoll server")
-    })
+
+    /// Does the first steps of founding and stops there, as a crash would.
+    async fn begin(config: &Config, steps: usize) {
+        let folder = config.data_dir();
+        if steps >= 1 {
+            make_folder(&folder).expect("made");
+            fs::write(context::beside(&folder.join(PENDING)), "half a sec").expect("written");
+        }
+        if steps >= 2 {
+            keep_secret(&folder).expect("kept");
+        }
+        if steps >= 3 {
+            Node::create(&raft_options(config)).expect("created");
+        }
+        if steps == 3 {
+            // The guard is written before the identity.
+            fs::remove_file(folder.join("identity")).expect("removed");
+        }
+        if steps < 5 {
+            return;
+        }
+        let node = Arc::new(Node::open(raft_options(config)).await.expect("opens"));
+        elected(&node).await.expect("elected");
+        if steps >= 6 {
+            initialise(&node, Policy::default()).await.expect("initialised");
+        }
+        if steps >= 7 {
+            let secret = keep_secret(&folder).expect("kept");
+            let made =
+                provider(&node).accept_key(&secret, "first operator", Role::Operator, TenantId::default_tenant()).await;
+            made.expect("a key");
+        }
+        node.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn founding_goes_on_wherever_it_was_cut_short() {
+        for steps in 0..=7 {
+            let parent = tempfile::tempdir().expect("a folder");
+            let folder = parent.path().join("data");
+            let config = config(&folder);
+            begin(&config, steps).await;
+            assert!(is_empty(&folder) || is_unfinished(&folder), "after {steps} steps nobody would go on");
+            let promised = fs::read_to_string(folder.join(PENDING)).ok();
+
+            let founded = found(&config).await.unwrap_or_else(|error| panic!("after {steps} steps: {error:#}"));
+            assert!(promised.is_none_or(|secret| secret == founded.key), "the secret of step 2 was lost");
+            let kept = key_file(&folder);
+            assert_eq!(fs::read_to_string(&kept).expect("kept"), founded.key);
+            assert_eq!(fs::metadata(&kept).expect("kept").permissions().mode() & 0o777, 0o600);
+            assert!(!is_unfinished(&folder) && !is_empty(&folder));
+
+            let node = Arc::new(Node::open(raft_options(&config)).await.expect("opens"));
+            elected(&node).await.expect("elected");
+            let key = provider(&node).authenticate(&founded.key).await.expect("answers").expect("the key works");
+            assert_eq!(key.role, Role::Operator);
+            assert_eq!(
+                ledger::read(node.as_ref(), |state| (state.cluster, state.keys.len())),
+                (Some(founded.cluster), 1)
+            );
+            node.shutdown().await;
+
+            let again = found(&config).await.map(|_| ()).expect_err("it is finished");
+            assert!(format!("{again:#}").contains("holds a node already"), "{again:#}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lone_node_without_a_key_gets_one_at_start() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let config = config(&parent.path().join("data"));
+        begin(&config, 6).await;
+        fs::remove_file(config.data_dir().join(PENDING)).expect("removed");
+        let node = Arc::new(Node::open(raft_options(&config)).await.expect("opens"));
+        let provider = provider(&node);
+        mend(Arc::clone(&node), Arc::clone(&provider), Policy::default(), config.data_dir()).await;
+        let kept = fs::read_to_string(key_file(&config.data_dir())).expect("kept");
+        assert!(provider.authenticate(&kept).await.expect("answers").is_some(), "the key works");
+        // What is whole is left alone.
+        mend(Arc::clone(&node), Arc::clone(&provider), Policy::default(), config.data_dir()).await;
+        assert_eq!(fs::read_to_string(key_file(&config.data_dir())).expect("kept"), kept);
+        assert_eq!(ledger::read(node.as_ref(), |state| state.keys.len()), 1);
+        node.shutdown().await;
+    }
 }

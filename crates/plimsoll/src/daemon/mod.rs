@@ -1,16 +1,17 @@
 //! One node as a process: where the adapters meet, how it starts, and how it ends.
 
+mod begin;
 mod dev;
 mod env_hosts;
 mod found;
 mod node;
+mod policy_check;
 
+pub use begin::{init, join};
 pub use dev::dev;
-pub use found::{init, join};
 
 use crate::{cli::args::NodeArgs, config::Config, telemetry};
 use anyhow::Result;
-use std::path::Path;
 
 /// The configuration that a node command works with: file, environment, then its flags.
 fn configured(args: &NodeArgs) -> Result<Config> {
@@ -24,12 +25,8 @@ fn configured(args: &NodeArgs) -> Result<Config> {
     Ok(config)
 }
 
-/// Whether a folder holds no node yet.
-fn is_empty(folder: &Path) -> bool {
-    !folder.exists() || folder.read_dir().is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// `plimsoll server`: runs the node that the folder holds. With `VPS_HOST` set and no node yet, a cluster of one is made first.
+/// `plimsoll server`: runs the node that the folder holds, after finishing its founding if that was cut short. With `VPS_HOST`
+/// set and no node yet, a cluster of one is made first.
 ///
 /// # Errors
 /// When the node cannot start or cannot go on; the message says what to do.
@@ -37,15 +34,19 @@ pub async fn server(args: &NodeArgs) -> Result<()> {
     let config = configured(args)?;
     telemetry::install_logs(&config.log)?;
     let hosts = crate::config::hosts_from_env(|name| std::env::var(name).ok())?;
-    if !hosts.is_empty() && is_empty(&config.data_dir()) {
+    let folder = config.data_dir();
+    if found::is_unfinished(&folder) || (!hosts.is_empty() && found::is_empty(&folder)) {
         let founded = found::found(&config).await?;
+        let kept = found::key_file(&folder);
         match crate::cli::context::save(&founded.access()) {
-            Ok(saved) => {
-                tracing::info!(file = %saved.display(), "VPS_HOST made a cluster of one; its operator key was saved for this user")
-            }
-            Err(error) => tracing::warn!(
-                "VPS_HOST made a cluster of one; its operator key is in operator.key in the data folder: {error:#}"
+            Ok(saved) => tracing::info!(
+                file = %saved.display(),
+                "a cluster of one was made; its operator key was saved for this user, and in {}",
+                kept.display()
             ),
+            Err(error) => {
+                tracing::warn!("a cluster of one was made; its operator key is in {}: {error:#}", kept.display())
+            }
         }
     }
     node::run(&config, node::Extras { hosts, ..node::Extras::default() }).await

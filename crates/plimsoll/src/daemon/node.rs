@@ -1,6 +1,10 @@
 //! The running node: opens its store, joins every adapter to its port, serves, and ends in order.
 
-use super::{env_hosts, found::raft_options};
+use super::{
+    env_hosts,
+    found::{self, raft_options},
+    policy_check,
+};
 use crate::{config::Config, telemetry};
 use anyhow::{Context as _, Result};
 use plimsoll_api::SshGateway;
@@ -19,8 +23,17 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Time for everything to end after a signal: requests drain in 10 s, leadership goes over in less.
+/// Time for the loops and the store to end once requests have drained.
 const GRACE: Duration = Duration::from_secs(20);
+
+/// How a node stops. Leadership goes over before the first stage, so that nothing waits for a leader that is leaving.
+#[derive(Default)]
+struct Stages {
+    /// The surfaces take nothing new and finish what is under way. The loops go on: requests may wait for them.
+    drain: CancellationToken,
+    /// Everything else ends.
+    end: CancellationToken,
+}
 
 /// The machine's clock.
 pub(super) struct SystemClock;
@@ -58,8 +71,8 @@ pub(super) async fn run(config: &Config, extras: Extras) -> Result<()> {
         Arc::new(dialer(config)),
         Arc::new(SystemClock),
     );
-    let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let gateway = start_gateway(config, &node, &provider, &shutdown, &tasks).await?;
+    let (stages, tasks) = (Stages::default(), TaskTracker::new());
+    let gateway = start_gateway(config, &node, &provider, &stages, &tasks).await?;
 
     let mut api = plimsoll_api::Options::new(
         Arc::clone(&provider) as Arc<_>,
@@ -73,16 +86,17 @@ pub(super) async fn run(config: &Config, extras: Extras) -> Result<()> {
     api.metrics_public = config.api.metrics_public;
     tracing::info!(node = %node.node(), cluster = %node.cluster(), api = %config.api_url(), "the node is up");
 
-    tasks.spawn(engine.run(shutdown.clone()));
+    tasks.spawn(engine.run(stages.end.clone()));
+    tasks.spawn(check_cluster(config.clone(), Arc::clone(&node), Arc::clone(&provider), stages.drain.clone()));
     if !extras.hosts.is_empty() {
-        tasks.spawn(env_hosts::add_all(Arc::clone(&provider), Arc::clone(&ledger), extras.hosts, shutdown.clone()));
+        tasks.spawn(env_hosts::add_all(Arc::clone(&provider), ledger, extras.hosts, stages.drain.clone()));
     }
-    let serving = tokio::spawn(plimsoll_api::serve(api, listener, shutdown.clone()));
+    let serving = tokio::spawn(plimsoll_api::serve(api, listener, stages.drain.clone()));
     if let Some(ready) = extras.ready {
         ready();
     }
-    let ended = until_told_or_broken(&node, serving, &shutdown).await;
-    shutdown.cancel();
+    let ended = until_told_or_broken(&node, serving, &stages).await;
+    stages.end.cancel();
     tasks.close();
     let orderly = async {
         tasks.wait().await;
@@ -113,7 +127,7 @@ async fn start_gateway(
     config: &Config,
     node: &Node,
     provider: &Arc<VpsClusterProvider>,
-    shutdown: &CancellationToken,
+    stages: &Stages,
     tasks: &TaskTracker,
 ) -> Result<Option<SshGateway>> {
     let Some(listen) = config.gateway.listen else { return Ok(None) };
@@ -128,7 +142,7 @@ async fn start_gateway(
     let mut host_key_seed = [0; 32];
     host_key_seed.copy_from_slice(tag.as_ref());
     let options = plimsoll_gateway::Options { host_key_seed, provider: Arc::clone(provider) as Arc<_> };
-    let (stop, told) = (shutdown.clone(), shutdown.clone());
+    let (stop, told) = (stages.drain.clone(), stages.drain.clone());
     tasks.spawn(async move {
         if let Err(error) = plimsoll_gateway::serve(options, listener, told).await {
             tracing::error!(%error, "the SSH gateway ended; the node ends too");
@@ -139,11 +153,29 @@ async fn start_gateway(
     Ok(Some(SshGateway { host, port: bound.port() }))
 }
 
+/// Once at start: a cluster that lacks its identity or every key gets them, and settings that nobody obeys are said.
+async fn check_cluster(
+    config: Config,
+    node: Arc<Node>,
+    provider: Arc<VpsClusterProvider>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let checks = async {
+        let policy = config.cluster.policy()?;
+        found::mend(Arc::clone(&node), provider, policy, config.data_dir()).await;
+        policy_check::warn(&config, node.as_ref()).await
+    };
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        checked = checks => checked.inspect_err(|error| tracing::warn!("the configuration was not compared with the cluster's policy: {error:#}")),
+    }
+}
+
 /// Waits for SIGINT or SIGTERM, a fatal storage error, or the end of the API.
 async fn until_told_or_broken(
     node: &Node,
     mut serving: tokio::task::JoinHandle<Result<(), plimsoll_api::Error>>,
-    shutdown: &CancellationToken,
+    stages: &Stages,
 ) -> Result<()> {
     let mut fatal = node.fatal();
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
@@ -151,7 +183,7 @@ async fn until_told_or_broken(
     let ended = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        () = shutdown.cancelled() => Err(anyhow::anyhow!("a part of the node ended by itself; the log has more")),
+        () = stages.drain.cancelled() => Err(anyhow::anyhow!("a part of the node ended by itself; the log has more")),
         failed = fatal.wait_for(Option::is_some) => match failed.ok().and_then(|error| error.clone()) {
             Some(error) => Err(anyhow::Error::new(error).context("the node cannot go on")),
             None => Ok(()),
@@ -163,9 +195,11 @@ async fn until_told_or_broken(
         },
     };
     if ended.is_ok() {
-        tracing::info!("stopping: requests under way may finish, leadership goes over");
+        tracing::info!("stopping: leadership goes over, then requests under way may finish");
+        node.hand_over().await;
+        tracing::info!("draining: what is under way may finish, and what it writes goes to the leader");
     }
-    shutdown.cancel();
+    stages.drain.cancel();
     if let Ok(Err(error)) = serving.await {
         tracing::warn!(%error, "the API did not end well");
     }

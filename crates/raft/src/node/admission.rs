@@ -15,23 +15,18 @@ use crate::{
     },
     options::Options,
     token::{self, JoinToken},
-    types::Peer,
+    types::{Peer, Proposal},
 };
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
-use plimsoll_types::NodeId;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use plimsoll_state::{Command, Outcome, Refusal, SpentToken, command::SpendJoinToken};
+use plimsoll_types::{NodeId, Timestamp};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long a member may take to answer; it may have to wait for a leader.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause before asking again to be admitted.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// Used tokens that a leader remembers. They are forgotten when they expire, so this bounds joins within an hour.
-const MAX_USED: usize = 4_096;
 
 /// The new node's side, step one: gets an identity.
 pub(super) async fn enroll(options: &Options, text: &str) -> Result<()> {
@@ -41,7 +36,7 @@ pub(super) async fn enroll(options: &Options, text: &str) -> Result<()> {
     let peer = Peer { raft_address: options.advertise.clone(), api_url: options.api_url.clone() };
     let ask = Request::Join(JoinRequest { token: text.trim().to_owned(), request: request.into(), peer });
     let caller = Caller { tls: tls::stranger(token.fingerprint)?, own: None };
-    let grant = match call(&caller, &token.address, &ask).await? {
+    let grant = match call(&caller, &token.address, &ask).await.map_err(unsure)? {
         Response::Granted(grant) => *grant,
         _ => return Err(Error::Unreachable(format!("{} answered something else", token.address))),
     };
@@ -60,6 +55,16 @@ pub(super) async fn enroll(options: &Options, text: &str) -> Result<()> {
     };
     identity.secret()?;
     identity.save_new(&options.data_dir)
+}
+
+/// The token may have been spent although no answer came.
+fn unsure(error: Error) -> Error {
+    match error {
+        Error::Unreachable(reason) => Error::Unreachable(format!(
+            "{reason}; try again, and should the token turn out to be used, with a new one from `plimsoll cluster token`"
+        )),
+        other => other,
+    }
 }
 
 async fn call(caller: &Caller, address: &str, request: &Request) -> Result<Response> {
@@ -84,30 +89,66 @@ fn unreachable(error: CallError) -> Error {
     }
 }
 
-/// The leader's side of step one: checks the token, picks an id, signs a certificate. Nothing is replicated yet.
-pub(super) fn grant(inner: &Inner, request: &JoinRequest) -> Result<Response, Failure> {
+/// The leader's side of step one: checks the token, picks a number, signs a certificate, and spends the token before
+/// anything goes out. A node that then crashes needs a new token: nobody can tell it from one that kept what it got.
+pub(super) async fn grant(inner: &Inner, request: &JoinRequest) -> Result<Response, Failure> {
     leader::ensure_leads(inner)?;
-    let token = judge_token(inner, &request.token, None)?;
+    let token = judge_token(inner, &request.token)?;
     judge_address(inner, None, &request.peer)?;
-    let node = {
-        let members = inner.raft.metrics().borrow_watched().membership_config.membership().clone();
-        let highest = members.nodes().map(|(node, _)| *node).max().unwrap_or(0).max(inner.machine.highest_node());
-        let mut joins = inner.joins.lock().unwrap_or_else(PoisonError::into_inner);
-        joins.reserved = joins.reserved.max(highest) + 1;
-        joins.reserved
-    };
+    let node = NodeId(highest_node(inner) + 1);
     let identity = &inner.identity;
-    let cert = certs::issue(&identity.authority, identity.cluster, NodeId(node), &request.request)
+    let cert = certs::issue(&identity.authority, identity.cluster, node, &request.request)
         .map_err(|error| Failure::new(Reason::Refused, error.to_string()))?;
-    tracing::info!(node, address = request.peer.raft_address, token = ?token, "let a node in");
+    spend(inner, &token, node).await?;
+    tracing::info!(%node, address = request.peer.raft_address, token = ?token, "let a node in");
     Ok(Response::Granted(Box::new(Grant {
         cluster: identity.cluster,
-        node,
+        node: node.0,
         cert: cert.0.into(),
         ca_cert: Bytes::from(identity.authority.cert.0.clone()),
         ca_key: Bytes::from(identity.authority.key.0.clone()),
         cluster_secret: Bytes::from(identity.cluster_secret.0.clone()),
     })))
+}
+
+/// The highest number that any node has or had, as far as applied here; apply judges it again.
+fn highest_node(inner: &Inner) -> u64 {
+    let members = inner.raft.metrics().borrow_watched().membership_config.membership().clone();
+    let member = members.nodes().map(|(node, _)| *node).max().unwrap_or(0);
+    let mut given = 0;
+    inner.machine.read_with(&mut |state| given = state.highest_node.map_or(0, |node| node.0));
+    member.max(inner.machine.highest_node()).max(given)
+}
+
+/// Uses the token up for this node. Apply judges, so that of two leaders and two nodes with one token only one succeeds.
+async fn spend(inner: &Inner, token: &JoinToken, node: NodeId) -> Result<(), Failure> {
+    let (expires_at, at) = (Timestamp(token.expires_ms), Timestamp(token::now_ms()));
+    let command = Command::SpendJoinToken(SpendJoinToken { nonce: token.nonce, node, expires_at, at });
+    let proposal = Proposal::encode(&command).map_err(|error| Failure::new(Reason::Refused, error))?;
+    let Response::Applied { outcome, .. } = leader::propose(inner, proposal).await? else {
+        return Err(Failure::new(Reason::Refused, "apply answered something else"));
+    };
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Refused(Refusal::TokenSpent) => Err(used()),
+        // Another node got this number meanwhile: whoever passes questions on asks again.
+        Outcome::Refused(Refusal::Conflict) => Err(Failure::new(Reason::NotLeader, "another node joins just now")),
+        Outcome::Refused(Refusal::LimitReached) => {
+            Err(Failure::new(Reason::Overloaded, "too many nodes joined within a day"))
+        }
+        Outcome::Refused(Refusal::Cluster) => {
+            Err(Failure::new(Reason::Refused, "the cluster's founding is not finished; start its first node once more"))
+        }
+        Outcome::Refused(_)
+        | Outcome::HostAdded(_)
+        | Outcome::KeyCreated(_)
+        | Outcome::Placed(_)
+        | Outcome::Each(_) => Err(Failure::new(Reason::Refused, format!("the token could not be used: {outcome:?}"))),
+    }
+}
+
+fn used() -> Failure {
+    Failure::new(Reason::Denied, "it was used already, be it by a join that did not finish")
 }
 
 /// The leader's side of step two: makes the node a learner. Done twice, it changes nothing.
@@ -117,17 +158,35 @@ pub(super) async fn admit(inner: &Inner, request: &AdmitRequest) -> Result<Respo
     if members.get_node(&request.node).is_some_and(|peer| peer.raft_address == request.peer.raft_address) {
         return Ok(Response::Done);
     }
-    let token = judge_token(inner, &request.token, Some(request.node))?;
+    let token = check_token(inner, &request.token)?;
+    // Another leader may have spent it, in an entry that is not applied here yet.
+    let Response::ReadIndex(index) = leader::read_index(inner).await? else {
+        return Err(Failure::new(Reason::NoQuorum, "raft answered something else"));
+    };
+    let mut applied = inner.machine.applied();
+    if applied.wait_for(|applied| *applied >= index).await.is_err() {
+        return Err(Failure::new(Reason::NoQuorum, "this node is shutting down"));
+    }
+    if spent(inner, &token).is_none_or(|spent| spent.node.0 != request.node) {
+        return Err(Failure::new(Reason::Denied, format!("it did not let node {} in", request.node)));
+    }
     judge_address(inner, Some(request.node), &request.peer)?;
     let added = BTreeMap::from([(request.node, request.peer.clone())]);
     leader::change(inner, openraft::ChangeMembers::AddNodes(added)).await?;
-    let mut joins = inner.joins.lock().unwrap_or_else(PoisonError::into_inner);
-    joins.used.insert(token.nonce, (token.expires_ms, request.node));
     Ok(Response::Done)
 }
 
-/// Refuses a token that is not good, or let in another node already.
-fn judge_token(inner: &Inner, text: &str, node: Option<u64>) -> Result<JoinToken, Failure> {
+/// Refuses a token that is not good or, as far as applied here, was used.
+fn judge_token(inner: &Inner, text: &str) -> Result<JoinToken, Failure> {
+    let token = check_token(inner, text)?;
+    match spent(inner, &token) {
+        Some(_) => Err(used()),
+        None => Ok(token),
+    }
+}
+
+/// Refuses a token that this cluster did not make or that has expired.
+fn check_token(inner: &Inner, text: &str) -> Result<JoinToken, Failure> {
     let denied = |error: Error| {
         let message = match error {
             Error::JoinDenied(reason) => reason,
@@ -137,16 +196,14 @@ fn judge_token(inner: &Inner, text: &str, node: Option<u64>) -> Result<JoinToken
     };
     let token = JoinToken::from_text(text).map_err(denied)?;
     token.check(&inner.secret).map_err(denied)?;
-    let mut joins = inner.joins.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = token::now_ms();
-    joins.used.retain(|_, (expires_ms, _)| *expires_ms > now);
-    match joins.used.get(&token.nonce) {
-        Some((_, user)) if Some(*user) != node => Err(Failure::new(Reason::Denied, "it was used already")),
-        None if joins.used.len() >= MAX_USED => {
-            Err(Failure::new(Reason::Overloaded, "too many nodes joined within the hour"))
-        }
-        Some(_) | None => Ok(token),
-    }
+    Ok(token)
+}
+
+/// What is recorded of a token that was used.
+fn spent(inner: &Inner, token: &JoinToken) -> Option<SpentToken> {
+    let mut spent = None;
+    inner.machine.read_with(&mut |state| spent = state.join_tokens.get(&token.nonce).copied());
+    spent
 }
 
 /// Refuses an id or an address that a member has.
@@ -196,7 +253,12 @@ async fn keep_asking(inner: Arc<Inner>, via: String, token: String) {
         };
         match asked {
             Ok(_) => return,
-            Err(error @ (Error::JoinDenied(_) | Error::NodeExists(_) | Error::Removed)) => {
+            Err(Error::JoinDenied(reason)) => {
+                let next = format!("{reason}; this node is no member: empty its data folder before it joins again");
+                watch::fail(&inner, Error::JoinDenied(next));
+                return;
+            }
+            Err(error @ (Error::NodeExists(_) | Error::Removed)) => {
                 watch::fail(&inner, error);
                 return;
             }

@@ -24,7 +24,7 @@ pub(super) async fn answer(inner: &Inner, request: &Request, deadline: Duration)
             Request::Propose(proposal) => propose(inner, proposal.clone()).await,
             Request::ReadIndex => read_index(inner).await,
             Request::Ask(question) => ask(inner, question.clone()).await,
-            Request::Join(request) => admission::grant(inner, request),
+            Request::Join(request) => admission::grant(inner, request).await,
             Request::Admit(request) => admission::admit(inner, request).await,
             Request::Remove(node) => remove(inner, *node).await,
             Request::Handover(node) => hand_to(inner, *node).await,
@@ -51,7 +51,8 @@ fn not_leader() -> Failure {
     Failure::new(Reason::NotLeader, "this node does not lead")
 }
 
-async fn propose(inner: &Inner, proposal: Proposal) -> Result<Response, Failure> {
+/// Replicates a proposal and answers what apply said.
+pub(super) async fn propose(inner: &Inner, proposal: Proposal) -> Result<Response, Failure> {
     let written = inner.raft.client_write(proposal).await.map_err(write_failure)?;
     let index = written.log_id.index;
     match written.data.0 {
@@ -60,7 +61,8 @@ async fn propose(inner: &Inner, proposal: Proposal) -> Result<Response, Failure>
     }
 }
 
-async fn read_index(inner: &Inner) -> Result<Response, Failure> {
+/// Up to where must be applied to see everything acknowledged so far.
+pub(super) async fn read_index(inner: &Inner) -> Result<Response, Failure> {
     match inner.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
         Ok((read, _)) => Ok(Response::ReadIndex(read.index())),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(not_leader()),

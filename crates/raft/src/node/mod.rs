@@ -15,7 +15,7 @@ mod tests;
 
 use crate::{
     error::{Error, Result},
-    identity::{ClusterSecret, Identity, Owner},
+    identity::{ClusterSecret, Identity, Origin, Owner},
     machine::Machine,
     network::{client::Caller, pool::Pool, replication::Network, server, tls},
     options::Options,
@@ -27,9 +27,8 @@ use openraft::async_runtime::WatchReceiver;
 use plimsoll_lifecycle::ports::{LeaderHandler, LeaderView};
 use plimsoll_types::{ClusterId, NodeId};
 use std::{
-    collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, RwLock, Weak},
+    sync::{Arc, RwLock, Weak},
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -61,20 +60,10 @@ pub(crate) struct Inner {
     rounds: barrier::Rounds,
     /// Membership changes take two log entries each; two at once would get in each other's way.
     changing: Arc<tokio::sync::Mutex<()>>,
-    joins: Mutex<Joins>,
     store: Weak<dyn Kv>,
     closing: CancellationToken,
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// What the leader remembers of nodes that join.
-#[derive(Default)]
-struct Joins {
-    /// The highest id handed out.
-    reserved: u64,
-    /// Tokens that let a node in: until when they would be good, and which node.
-    used: HashMap<[u8; 16], (u64, u64)>,
 }
 
 impl Node {
@@ -87,6 +76,14 @@ impl Node {
         Identity::absent(&options.data_dir)?;
         let cluster = ClusterId::from_parts(token::now_ms(), rand::random());
         Identity::found(cluster)?.save_new(&options.data_dir)
+    }
+
+    /// Whether a folder could become a node.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when it holds a node, [`Error::Corrupt`] when it holds the remains of one.
+    pub fn vacant(data_dir: &std::path::Path) -> Result<()> {
+        Identity::absent(data_dir)
     }
 
     /// Makes a new cluster with this node in it, and starts it.
@@ -136,7 +133,6 @@ impl Node {
             proposals: Semaphore::new(options.max_proposals),
             rounds: barrier::Rounds::default(),
             changing: Arc::default(),
-            joins: Mutex::default(),
             store,
             closing: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -208,6 +204,22 @@ impl Node {
     #[must_use]
     pub fn fatal(&self) -> tokio::sync::watch::Receiver<Option<Error>> {
         self.inner.fatal.subscribe()
+    }
+
+    /// Whether this node made its cluster and nobody has joined yet: only then can its founding be unfinished.
+    #[must_use]
+    pub fn is_lone_founder(&self) -> bool {
+        let members = self.inner.raft.metrics().borrow_watched().membership_config.membership().nodes().count();
+        matches!(self.inner.identity.origin, Origin::Founder) && members <= 1
+    }
+
+    /// Hands leadership over if this node leads, and does not stand for election any more; otherwise it goes on as before:
+    /// what is proposed here goes to the new leader. For a node that is about to stop but has requests to finish.
+    pub async fn hand_over(&self) {
+        leader::hand_over(&self.inner).await;
+        if !self.inner.leader.borrow().is_self {
+            self.inner.raft.runtime_config().elect(false);
+        }
     }
 
     /// Hands leadership over if this node leads, then stops.

@@ -3,7 +3,10 @@
 use super::Node;
 use crate::options::{Options, Timers};
 use plimsoll_lifecycle::ports::{Ledger, LedgerError, Membership, ledger};
-use plimsoll_state::{Command, command::ForgetIdempotency};
+use plimsoll_state::{
+    Command, Policy,
+    command::{ForgetIdempotency, InitCluster},
+};
 use plimsoll_types::Timestamp;
 use std::{net::TcpListener, path::Path, time::Duration};
 
@@ -43,6 +46,12 @@ fn options(dir: &Path) -> Options {
 
 fn command(number: u64) -> Command {
     Command::ForgetIdempotency(ForgetIdempotency { before: Timestamp(number) })
+}
+
+/// What gives a new cluster its identity; before it nobody can join.
+fn founding(node: &Node) -> Command {
+    let init = InitCluster { cluster: node.cluster(), policy: Policy::default(), at: Timestamp(1) };
+    Command::InitCluster(init)
 }
 
 async fn leads(node: &Node) {

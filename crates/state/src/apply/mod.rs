@@ -19,7 +19,7 @@ mod terminate;
 pub use cluster::EVENTS_LIMIT;
 pub use forget::FORGET_AT_ONCE;
 pub use hosts::HOSTS_LIMIT;
-pub use joins::{JOIN_TOKENS_LIMIT, JOIN_TOKEN_MARGIN};
+pub use joins::{JOIN_TOKEN_MARGIN, JOIN_TOKENS_LIMIT};
 pub use keys::KEYS_LIMIT;
 pub use place::{IDEMPOTENCY_LIMIT, SANDBOXES_LIMIT};
 

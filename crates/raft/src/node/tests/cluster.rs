@@ -23,7 +23,10 @@ impl Cluster {
             cluster.place(&configure);
             let options = cluster.options[number].clone();
             let node = if number == 0 {
-                Node::init(options).await.unwrap()
+                let node = Node::init(options).await.unwrap();
+                leads(&node).await;
+                node.propose(founding(&node)).await.unwrap();
+                node
             } else {
                 let token = cluster.node(0).join_token().await.unwrap();
                 Node::join(options, &token).await.unwrap()
@@ -198,6 +201,20 @@ async fn leadership_is_handed_over_on_request_and_on_shutdown() {
     cluster.nodes[leaving].take().unwrap().shutdown().await;
     let next = cluster.leader().await;
     assert_eq!(cluster.node(next).leader().term, term + 1, "one election, won at once");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_handed_over_passes_on_what_it_is_asked() {
+    let cluster = Cluster::start(3).await;
+    let leaving = cluster.leader().await;
+    cluster.node(leaving).hand_over().await;
+    assert!(!cluster.node(leaving).leader().is_self, "it leads on");
+    let next = cluster.leader().await;
+    assert_ne!(next, leaving);
+    let last = propose(cluster.node(leaving), 1).await.unwrap();
+    cluster.node(leaving).barrier().await.unwrap();
+    assert!(applied(cluster.node(leaving)) >= last, "what it passed on came back");
     cluster.stop().await;
 }
 

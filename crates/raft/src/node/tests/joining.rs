@@ -12,7 +12,7 @@ use crate::{
     token::JoinToken,
 };
 use bytes::Bytes;
-use plimsoll_types::Code;
+use plimsoll_types::{Code, NodeId};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_others_used_ones_and_nonsense_are_refused() {
@@ -82,6 +82,112 @@ async fn a_node_that_crashed_between_the_steps_is_admitted_when_started() {
     cluster.nodes.push(Some(node));
     cluster.voters(2).await;
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_used_up_before_anything_goes_out_whoever_leads_and_whatever_restarts() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.place(|_| {});
+    cluster.place(|_| {});
+    let text = cluster.node(0).join_token().await.unwrap();
+    // It got the cluster's keys and crashed before it asked to be a member.
+    Node::enroll(&cluster.options[3], &text).await.unwrap();
+    let used = |error: Error| {
+        assert_eq!(error.code(), Code::JoinDenied, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("used already") && said.contains("plimsoll cluster token"), "{said}");
+    };
+    used(Node::enroll(&cluster.options[4], &text).await.unwrap_err());
+
+    let leader = cluster.leader().await;
+    let next = cluster.node(cluster.follower().await).node();
+    cluster.node(leader).transfer(next).await.unwrap();
+    used(Node::enroll(&cluster.options[4], &text).await.unwrap_err());
+
+    for number in 0..3 {
+        cluster.kill(number).await;
+    }
+    for number in 0..3 {
+        cluster.restart(number).await;
+    }
+    cluster.leader().await;
+    used(Node::enroll(&cluster.options[4], &text).await.unwrap_err());
+    assert!(!Identity::path(&cluster.options[4].data_dir).exists(), "nothing was left behind");
+
+    // The new leader gives out no number a second time, and admits whom the old one let in.
+    let fresh = cluster.node(0).join_token().await.unwrap();
+    Node::enroll(&cluster.options[4], &fresh).await.unwrap();
+    assert_eq!(Node::peek(&cluster.options[4].data_dir).unwrap().1, NodeId(5));
+    for number in [3, 4] {
+        cluster.nodes.push(Some(Node::open(cluster.options[number].clone()).await.unwrap()));
+        cluster.voters(number + 1).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_nodes_with_one_token_are_one_node() {
+    let mut cluster = Cluster::start(3).await;
+    let text = cluster.node(0).join_token().await.unwrap();
+    for _ in 0..8 {
+        cluster.place(|_| {});
+    }
+    // Through every member at once.
+    let tries: Vec<_> = (0..8)
+        .map(|number| {
+            let mut token = JoinToken::from_text(&text).unwrap();
+            token.address = cluster.options[number % 3].advertise.clone();
+            let options = cluster.options[3 + number].clone();
+            tokio::spawn(async move { Node::enroll(&options, &token.to_text().unwrap()).await })
+        })
+        .collect();
+    let mut admitted = 0;
+    for attempt in tries {
+        match attempt.await.unwrap() {
+            Ok(()) => admitted += 1,
+            Err(error) => assert_eq!(error.code(), Code::JoinDenied, "{error}"),
+        }
+    }
+    assert_eq!(admitted, 1);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_admits_only_the_node_it_let_in() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.place(|_| {});
+    let text = cluster.node(0).join_token().await.unwrap();
+    Node::enroll(&cluster.options[1], &text).await.unwrap();
+    let mut thief = Identity::load(&cluster.options[1].data_dir).unwrap();
+    let unused = cluster.node(0).join_token().await.unwrap();
+    if let crate::identity::Origin::Joined { token, .. } = &mut thief.origin {
+        token.0 = unused.into_bytes();
+    }
+    std::fs::remove_file(Identity::path(&cluster.options[1].data_dir)).unwrap();
+    thief.save_new(&cluster.options[1].data_dir).unwrap();
+    let node = Node::open(cluster.options[1].clone()).await.unwrap();
+    let mut fatal = node.fatal();
+    let error =
+        tokio::time::timeout(PATIENCE, fatal.wait_for(Option::is_some)).await.unwrap().unwrap().clone().unwrap();
+    assert_eq!(error.code(), Code::JoinDenied, "{error}");
+    assert!(error.to_string().contains("empty its data folder"), "{error}");
+    node.stop().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_joins_a_cluster_whose_founding_is_unfinished() {
+    let dir = tempfile::tempdir().unwrap();
+    let founder = Node::init(options(dir.path())).await.unwrap();
+    leads(&founder).await;
+    assert!(founder.is_lone_founder());
+    let token = founder.join_token().await.unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let error = Node::enroll(&options(other.path()), &token).await.unwrap_err();
+    assert!(error.to_string().contains("founding is not finished"), "{error}");
+    founder.propose(founding(&founder)).await.unwrap();
+    Node::enroll(&options(other.path()), &token).await.unwrap();
+    founder.stop().await;
 }
 
 /// Who connects, with whose certificate, as which node of which cluster.
