@@ -4,11 +4,11 @@ use crate::cli::{Cli, binary};
 use anyhow::{Context as _, Result, ensure};
 use plimsoll_testkit::{
     lab::{Process, Signal},
+    ports,
     wait::wait_for,
 };
 use serde_json::Value;
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -36,11 +36,6 @@ pub struct Cluster {
     folder: PathBuf,
     settings: String,
     made: usize,
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?.port())
 }
 
 impl Cluster {
@@ -110,7 +105,7 @@ impl Cluster {
     fn prepare(folder: &Path, number: usize, settings: &str) -> Result<Node> {
         let folder = folder.join(format!("node-{number}"));
         std::fs::create_dir_all(&folder)?;
-        let (api, raft) = (free_port()?, free_port()?);
+        let (api, raft) = (ports::free()?, ports::free()?);
         let url = format!("http://127.0.0.1:{api}");
         let data = folder.join("data");
         let config = format!(

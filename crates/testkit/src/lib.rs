@@ -3,5 +3,6 @@
 //! No crate that ships depends on it.
 
 pub mod lab;
+pub mod ports;
 pub mod sim;
 pub mod wait;

@@ -195,7 +195,7 @@ pub async fn ssh_gateway(world: &mut World) -> Result<()> {
 pub async fn the_old_variables_make_a_cluster(world: &mut World) -> Result<()> {
     let home = world.lab.folder().join("vps-home");
     std::fs::create_dir_all(&home)?;
-    let free = || anyhow::Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string());
+    let free = || anyhow::Ok(format!("127.0.0.1:{}", plimsoll_testkit::ports::free()?));
     let (api, hosts) = (free()?, format!("{},{}", world.lab.host(0).address(), world.lab.host(1).address()));
     let mut command = Command::new(binary()?);
     command.arg("server").env_clear().env("HOME", &home).env("PLIMSOLL_DATA_DIR", home.join("data"));

@@ -178,12 +178,11 @@ fn publish(folder: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use plimsoll_engine::ClusterOperations as _;
-    use std::{net::TcpListener, os::unix::fs::PermissionsExt as _};
+    use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _};
 
     fn config(folder: &Path) -> Config {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut config = Config { data_dir: Some(folder.to_path_buf()), ..Config::default() };
-        config.raft.listen = listener.local_addr().expect("an address");
+        config.raft.listen = SocketAddr::from(([127, 0, 0, 1], plimsoll_testkit::ports::free().expect("a port")));
         config
     }
 

@@ -7,8 +7,9 @@ use plimsoll_state::{
     Command, Policy,
     command::{ForgetIdempotency, InitCluster},
 };
+use plimsoll_testkit::ports;
 use plimsoll_types::Timestamp;
-use std::{net::TcpListener, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 mod cluster;
 mod joining;
@@ -37,8 +38,7 @@ fn timers() -> Timers {
 }
 
 fn options(dir: &Path) -> Options {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], ports::free().unwrap()));
     let mut options = Options::new(dir, address, address.to_string(), format!("http://{address}/"));
     options.timers = timers();
     options
