@@ -1,9 +1,10 @@
 //! Every command that can be proposed. Each is fully specified: ids, hosts, times and generations are in it.
 
-use crate::model::{ApiKey, Assignment, Policy};
+use crate::model::{ApiKey, Assignment, Drain, Policy, Stored, WorkKind};
 use plimsoll_types::{
-    ClusterId, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId, Labels, NodeId,
-    OperationId, Phase, PublishAddress, SandboxId, SandboxSpec, SessionId, TenantId, Timestamp,
+    Bytes, ClusterId, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId, Labels,
+    Millis, NodeId, OperationId, Phase, PublishAddress, SandboxId, SandboxSpec, SessionId, SnapshotId, SnapshotName,
+    TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub enum Command {
     LabelHost(LabelHost),
     /// Backs off from a host whose creates keep failing, or ends that.
     QuarantineHost(QuarantineHost),
+    /// Drains or undrains a host.
+    DrainHost(DrainHost),
     /// Forgets a host that holds no sandboxes.
     RemoveHost(RemoveHost),
     /// Records new sandboxes with the hosts chosen for them, each judged by itself.
@@ -34,6 +37,20 @@ pub enum Command {
     Assign(Vec<Assign>),
     /// Records progress of sandboxes' incarnations.
     Advance(Vec<Advance>),
+    /// Begins an operation on a running sandbox: snapshot, pause, migration.
+    Begin(Box<Begin>),
+    /// Records that an operation's snapshot is in the registry.
+    Taken(Box<Taken>),
+    /// Moves a migrating sandbox to its target, where it runs.
+    Switch(Box<Switch>),
+    /// Gives an operation up; the sandbox is as it was.
+    GiveUp(GiveUp),
+    /// Holds a running sandbox still in memory, or lets it go on.
+    Freeze(Freeze),
+    /// Wants snapshots gone.
+    DeleteSnapshots(Vec<DeleteSnapshot>),
+    /// Drops records of deleted snapshots that the registry has nothing of any more.
+    ForgetSnapshots(ForgetSnapshots),
     /// Wants sandboxes gone; what must happen on hosts follows from state.
     Terminate(Vec<Terminate>),
     /// Moves a sandbox's deadline.
@@ -152,6 +169,17 @@ pub struct QuarantineHost {
     pub at: Timestamp,
 }
 
+/// See [`Command::DrainHost`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainHost {
+    /// Which host.
+    pub host: HostId,
+    /// How it is drained; `None` undrains it.
+    pub drain: Option<Drain>,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
 /// See [`Command::RemoveHost`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveHost {
@@ -178,6 +206,9 @@ pub struct Place {
     pub queue_until: Option<Timestamp>,
     /// When it expires.
     pub deadline: Option<Timestamp>,
+    /// How long it was asked to live.
+    #[serde(default)]
+    pub lifetime: Option<Millis>,
     /// The caller's `Idempotency-Key` with the request's hash.
     pub idempotency: Option<Idempotency>,
     /// The operation that asked; containers made for it carry it.
@@ -202,6 +233,122 @@ pub struct Assign {
     pub sandbox: SandboxId,
     /// Where, at which generation.
     pub assignment: Assignment,
+    /// The deadline from now on, if it changes: a sandbox that was paused past its own gets a new one.
+    #[serde(default)]
+    pub deadline: Option<Timestamp>,
+    /// What it is restored from, if its host is lost; `at` is the last sign of life, from which the data-loss window counts.
+    #[serde(default)]
+    pub restore: Option<RestoreFrom>,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// What a sandbox on a lost host starts again from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreFrom {
+    /// The snapshot; it must be this sandbox's own and available.
+    pub snapshot: SnapshotId,
+    /// When the host was last heard of.
+    pub last_seen: Timestamp,
+}
+
+/// See [`Command::Begin`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// Which incarnation; it must be the current one.
+    pub generation: Generation,
+    /// The operation's id; the same one again is the same operation.
+    pub operation: OperationId,
+    /// What is to be done.
+    pub kind: WorkKind,
+    /// The id of the snapshot that it takes.
+    pub snapshot: SnapshotId,
+    /// The name of a snapshot that somebody asked for.
+    pub name: Option<SnapshotName>,
+    /// Where a migration goes.
+    pub to: Option<HostId>,
+    /// Only if the sandbox's deadline is still this one; set by expiry so that an extension made meanwhile wins.
+    pub if_deadline: Option<Timestamp>,
+    /// When it is given up.
+    pub deadline: Timestamp,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::Taken`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Of which sandbox.
+    pub sandbox: SandboxId,
+    /// By which operation.
+    pub operation: OperationId,
+    /// What is in the registry.
+    pub stored: Stored,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::Switch`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// By which operation.
+    pub operation: OperationId,
+    /// Its container on the target.
+    pub container: Box<str>,
+    /// Where its ports are reached there.
+    pub endpoints: Vec<Endpoint>,
+    /// How long it did not run.
+    pub downtime: Millis,
+    /// Bytes that were sent and fetched.
+    pub bytes: Bytes,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::GiveUp`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiveUp {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// Which operation.
+    pub operation: OperationId,
+    /// Why: a code and a sentence.
+    pub reason: Box<str>,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::Freeze`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// Which incarnation; it must be the current one.
+    pub generation: Generation,
+    /// Whether it is to be held still.
+    pub frozen: bool,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::ForgetSnapshots`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgetSnapshots {
+    /// Which.
+    pub snapshots: Vec<SnapshotId>,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// A wish that a snapshot be gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteSnapshot {
+    /// Which.
+    pub snapshot: SnapshotId,
     /// When it was proposed.
     pub at: Timestamp,
 }

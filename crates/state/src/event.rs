@@ -1,6 +1,7 @@
 //! What happened, in order: the audit trail that `GET /v1/events` streams and billing reads.
 
-use plimsoll_types::{Generation, Health, HostId, Phase, SandboxId, TenantId, Timestamp};
+use crate::model::{Moved, Restored, SnapshotPhase, WorkKind};
+use plimsoll_types::{Generation, Health, HostId, OperationId, Phase, SandboxId, SnapshotId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One thing that happened.
@@ -34,6 +35,57 @@ pub enum EventKind {
         host: Option<HostId>,
         /// Why, if a reason was given.
         reason: Box<str>,
+    },
+    /// An operation on a sandbox began, took its snapshot, or was given up.
+    Work {
+        /// On which.
+        sandbox: SandboxId,
+        /// Whose.
+        tenant: TenantId,
+        /// Which operation.
+        operation: OperationId,
+        /// What is done.
+        kind: WorkKind,
+        /// `began`, `taken`, `done`, or why it was given up.
+        change: Box<str>,
+    },
+    /// A sandbox moved to another host and runs there.
+    Moved {
+        /// Which.
+        sandbox: SandboxId,
+        /// Whose.
+        tenant: TenantId,
+        /// From where, to where, how long it stood still and what was sent.
+        moved: Moved,
+    },
+    /// A sandbox begins again elsewhere because its host is lost.
+    Restored {
+        /// Which.
+        sandbox: SandboxId,
+        /// Whose.
+        tenant: TenantId,
+        /// From which host and snapshot, and what is gone.
+        restored: Restored,
+    },
+    /// A sandbox was held still in memory, or goes on.
+    Frozen {
+        /// Which.
+        sandbox: SandboxId,
+        /// Whose.
+        tenant: TenantId,
+        /// Whether it is held still now.
+        frozen: bool,
+    },
+    /// A snapshot was begun, became available, or is gone.
+    Snapshot {
+        /// Which.
+        snapshot: SnapshotId,
+        /// Of which sandbox.
+        sandbox: SandboxId,
+        /// Whose.
+        tenant: TenantId,
+        /// Its phase afterwards; `None` once gone.
+        phase: Option<SnapshotPhase>,
     },
     /// A sandbox's deadline moved.
     Deadline {

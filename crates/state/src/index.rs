@@ -1,8 +1,10 @@
 //! Indexes derived from the state, so that no command and no loop has to scan it. They hold nothing that the records do
 //! not say: a snapshot leaves them out, reading one rebuilds them, and an invariant compares them with rebuilt ones.
 
-use crate::model::{Host, Sandbox, State};
-use plimsoll_types::{Desired, HostAddress, HostId, HostName, KeyId, Phase, SandboxId, TenantId, Timestamp};
+use crate::model::{Host, Sandbox, Snapshot, SnapshotPhase, State};
+use plimsoll_types::{
+    Desired, HostAddress, HostId, HostName, KeyId, Phase, SandboxId, SnapshotId, SnapshotName, TenantId, Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every derived index.
@@ -22,6 +24,16 @@ pub struct Index {
     pub(crate) terminated: BTreeSet<(Timestamp, SandboxId)>,
     /// Idempotency keys by age.
     pub(crate) remembered: BTreeSet<(Timestamp, TenantId, Box<str>)>,
+    /// Sandboxes with an operation under way.
+    pub(crate) working: BTreeSet<SandboxId>,
+    /// Sandboxes that need each snapshot: to start anew from it, or because their operation takes it.
+    pub(crate) needed_by: BTreeMap<SnapshotId, BTreeSet<SandboxId>>,
+    /// Snapshots of each sandbox.
+    pub(crate) taken_of: BTreeMap<SandboxId, BTreeSet<SnapshotId>>,
+    /// Snapshots by name, those being deleted left out.
+    pub(crate) snapshot_names: BTreeMap<(TenantId, SnapshotName), SnapshotId>,
+    /// Snapshots being deleted.
+    pub(crate) deleting: BTreeSet<SnapshotId>,
     /// Hosts by name.
     pub(crate) host_names: BTreeMap<HostName, HostId>,
     /// Hosts by address.
@@ -37,6 +49,9 @@ pub struct Index {
 pub(crate) struct Facets {
     pub(crate) phase: Phase,
     pub(crate) host: Option<HostId>,
+    target: Option<HostId>,
+    needs: [Option<SnapshotId>; 2],
+    working: bool,
     deadline: Option<Timestamp>,
     queue: Option<Timestamp>,
     terminated: Option<Timestamp>,
@@ -47,10 +62,23 @@ impl Facets {
         Self {
             phase: sandbox.phase,
             host: sandbox.assignment.map(|assignment| assignment.host),
+            target: sandbox.work.as_ref().and_then(|work| work.target).map(|target| target.host),
+            needs: [
+                sandbox.base.filter(|_| sandbox.phase != Phase::Terminated),
+                sandbox.work.as_ref().map(|work| work.snapshot),
+            ],
+            working: sandbox.work.is_some(),
             deadline: sandbox.deadline.filter(|_| sandbox.desired == Desired::Running),
             queue: sandbox.queue_until.filter(|_| sandbox.phase == Phase::Pending),
             terminated: (sandbox.phase == Phase::Terminated).then_some(sandbox.phase_since),
         }
+    }
+}
+
+impl Facets {
+    /// The hosts that capacity is reserved on.
+    pub(crate) const fn hosts(self) -> [Option<HostId>; 2] {
+        [self.host, self.target]
     }
 }
 
@@ -64,6 +92,9 @@ impl Index {
         }
         for host in state.hosts.values() {
             index.add_host(host);
+        }
+        for snapshot in state.snapshots.values() {
+            index.file_snapshot(snapshot);
         }
         for ((tenant, key), remembered) in &state.idempotency {
             index.remembered.insert((remembered.at, tenant.clone(), key.clone()));
@@ -84,7 +115,15 @@ impl Index {
         move_time(&mut self.queue, id, of(old, |f| f.queue), of(new, |f| f.queue));
         move_time(&mut self.terminated, id, of(old, |f| f.terminated), of(new, |f| f.terminated));
         move_member(&mut self.by_phase, id, old.map(|f| f.phase), new.map(|f| f.phase));
-        move_member(&mut self.by_host, id, old.and_then(|f| f.host), new.and_then(|f| f.host));
+        let needs = |facets: Option<Facets>| facets.map(|f| f.needs).unwrap_or_default();
+        move_pair(&mut self.needed_by, id, needs(old), needs(new));
+        let hosts = |facets: Option<Facets>| facets.map(Facets::hosts).unwrap_or_default();
+        move_pair(&mut self.by_host, id, hosts(old), hosts(new));
+        if new.is_some_and(|f| f.working) {
+            self.working.insert(id);
+        } else {
+            self.working.remove(&id);
+        }
         let cell = |facets: Facets| (facets.host, facets.phase);
         let (from, to) = (old.map(cell), new.map(cell));
         if from == to {
@@ -100,6 +139,26 @@ impl Index {
         }
         if let Some(to) = to {
             *self.counts.entry(to).or_default() += 1;
+        }
+    }
+
+    /// Enters a snapshot.
+    pub(crate) fn file_snapshot(&mut self, snapshot: &Snapshot) {
+        self.taken_of.entry(snapshot.sandbox).or_default().insert(snapshot.id);
+        if snapshot.phase == SnapshotPhase::Deleting {
+            self.deleting.insert(snapshot.id);
+        } else if let Some(name) = &snapshot.name {
+            self.snapshot_names.insert((snapshot.tenant.clone(), name.clone()), snapshot.id);
+        }
+    }
+
+    /// Takes a snapshot out, as it was entered.
+    pub(crate) fn unfile_snapshot(&mut self, snapshot: &Snapshot) {
+        move_member(&mut self.taken_of, snapshot.id, Some(snapshot.sandbox), None);
+        if snapshot.phase == SnapshotPhase::Deleting {
+            self.deleting.remove(&snapshot.id);
+        } else if let Some(name) = &snapshot.name {
+            self.snapshot_names.remove(&(snapshot.tenant.clone(), name.clone()));
         }
     }
 
@@ -142,13 +201,23 @@ fn move_time(
     }
 }
 
-/// Empty sets go, so that an index kept in step equals a rebuilt one.
-fn move_member<K: Ord + Copy>(
-    sets: &mut BTreeMap<K, BTreeSet<SandboxId>>,
-    id: SandboxId,
-    from: Option<K>,
-    to: Option<K>,
+/// As [`move_member`] for two keys at once: one may take the other's place, as a migration's target becomes the host.
+fn move_pair<K: Ord + Copy, V: Ord + Copy>(
+    sets: &mut BTreeMap<K, BTreeSet<V>>,
+    id: V,
+    from: [Option<K>; 2],
+    to: [Option<K>; 2],
 ) {
+    for key in from.into_iter().filter(|key| key.is_some() && !to.contains(key)) {
+        move_member(sets, id, key, None);
+    }
+    for key in to.into_iter().filter(|key| key.is_some() && !from.contains(key)) {
+        move_member(sets, id, None, key);
+    }
+}
+
+/// Empty sets go, so that an index kept in step equals a rebuilt one.
+fn move_member<K: Ord + Copy, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, id: V, from: Option<K>, to: Option<K>) {
     if from == to {
         return;
     }

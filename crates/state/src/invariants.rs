@@ -4,9 +4,9 @@
 use crate::{
     State,
     index::Index,
-    model::{Host, Sandbox},
+    model::{Host, SUPERSEDED_LIMIT, Sandbox, SnapshotPhase, Stage, WorkKind},
 };
-use plimsoll_types::{Desired, Generation, HostId, Phase, Resources, SandboxId, SessionId, TenantId};
+use plimsoll_types::{Desired, Generation, HostId, Phase, Resources, SandboxId, SessionId, SnapshotId, TenantId};
 use std::{collections::BTreeMap, fmt};
 
 /// Something that must hold and does not.
@@ -39,6 +39,7 @@ pub fn check(state: &State) -> Vec<Violation> {
         }
         record(state, sandbox, &mut found);
     }
+    snapshots(state, &mut found);
     bounds(state, &mut found);
     if state.index != Index::rebuild(state) {
         let detail = "an index kept in step differs from a rebuilt one".into();
@@ -51,7 +52,8 @@ pub fn check(state: &State) -> Vec<Violation> {
 fn hosts(state: &State, found: &mut Vec<Violation>) {
     let mut sums: BTreeMap<HostId, (Resources, u32)> = BTreeMap::new();
     for sandbox in state.sandboxes.values() {
-        if let Some(assignment) = sandbox.assignment {
+        let target = sandbox.work.as_ref().and_then(|work| work.target);
+        for assignment in sandbox.assignment.into_iter().chain(target) {
             let (sum, count) = sums.entry(assignment.host).or_default();
             *sum = sum.saturating_add(sandbox.spec.resources);
             *count += 1;
@@ -125,6 +127,33 @@ fn record(state: &State, sandbox: &Sandbox, found: &mut Vec<Violation>) {
         Phase::Failed | Phase::Terminating => {}
     }
     expect(assignment.is_some() || sandbox.container.is_none(), "a container is on a host");
+    let work = sandbox.work.as_ref();
+    let worked = |kinds: &[WorkKind]| work.is_some_and(|work| kinds.contains(&work.kind));
+    expect(
+        match sandbox.phase {
+            Phase::Pausing => worked(&[WorkKind::Pause]),
+            Phase::Migrating => worked(&[WorkKind::Migrate]),
+            Phase::Running => work.is_none() || worked(&[WorkKind::Snapshot, WorkKind::Checkpoint]),
+            Phase::Pending
+            | Phase::Assigned
+            | Phase::Starting
+            | Phase::Paused
+            | Phase::Lost
+            | Phase::Restoring
+            | Phase::Failed
+            | Phase::Terminating
+            | Phase::Terminated => work.is_none(),
+        },
+        "an operation belongs to its phase",
+    );
+    let target = work.and_then(|work| work.target);
+    expect(target.is_some() == (sandbox.phase == Phase::Migrating), "who migrates, and nobody else, has a target");
+    expect(
+        target.is_none_or(|target| target.generation == sandbox.generation.next()),
+        "a target is of the next generation",
+    );
+    let comes_back = matches!(sandbox.phase, Phase::Paused | Phase::Restoring);
+    expect(!comes_back || sandbox.base.is_some(), "who comes back has something to come back from");
     expect(sandbox.phase != Phase::Running || sandbox.container.is_some(), "who runs has a container");
     expect(sandbox.phase != Phase::Running || sandbox.started_at.is_some(), "who runs has a start time");
     let ended = matches!(sandbox.phase, Phase::Failed | Phase::Terminated);
@@ -135,6 +164,45 @@ fn record(state: &State, sandbox: &Sandbox, found: &mut Vec<Violation>) {
     expect(sandbox.started_at.is_none_or(|at| at <= sandbox.phase_since), "times do not run backwards");
     if let Some(host) = assignment.and_then(|a| state.hosts.get(&a.host)) {
         expect(sandbox.spec.resources.fits_in(host.reserved), "a host has reserved what each of its sandboxes asks");
+    }
+}
+
+/// Every operation has its snapshot and every unfinished snapshot its operation; what a sandbox needs is there.
+fn snapshots(state: &State, found: &mut Vec<Violation>) {
+    let mut taking: BTreeMap<SnapshotId, u32> = BTreeMap::new();
+    for sandbox in state.sandboxes.values() {
+        let mut broken = |rule: &'static str| {
+            found.push(Violation { rule, detail: format!("{} ({})", sandbox.id, sandbox.phase) });
+        };
+        if let Some(work) = &sandbox.work {
+            *taking.entry(work.snapshot).or_default() += 1;
+            let phase = state.snapshots.get(&work.snapshot).map(|snapshot| snapshot.phase);
+            let fits = match work.stage {
+                Stage::Taking => phase == Some(SnapshotPhase::Taking),
+                Stage::Taken => phase == Some(SnapshotPhase::Available),
+            };
+            if !fits {
+                broken("an operation's snapshot is as far as the operation");
+            }
+        }
+        let base = sandbox.base.filter(|_| sandbox.phase != Phase::Terminated);
+        let there =
+            |id| state.snapshots.get(&id).is_some_and(|it: &std::sync::Arc<_>| it.phase == SnapshotPhase::Available);
+        if base.is_some_and(|base| !there(base)) {
+            broken("what a sandbox comes back from is kept");
+        }
+        if sandbox.superseded.len() > SUPERSEDED_LIMIT {
+            broken("replaced incarnations are bounded");
+        }
+    }
+    for snapshot in state.snapshots.values() {
+        let operations = taking.get(&snapshot.id).copied().unwrap_or_default();
+        let unfinished = snapshot.phase == SnapshotPhase::Taking;
+        if operations > 1 || (unfinished && operations == 0) || (unfinished == snapshot.stored.is_some() && unfinished)
+        {
+            let detail = format!("{} ({}) has {operations}", snapshot.id, snapshot.phase.as_str());
+            found.push(Violation { rule: "an unfinished snapshot has one operation", detail });
+        }
     }
 }
 

@@ -15,7 +15,10 @@ pub mod snapshot;
 
 pub use command::Command;
 pub use event::{Event, EventKind};
-pub use model::{ApiKey, Assignment, Cordon, Host, Policy, Role, Sandbox, SpentToken, State};
+pub use model::{
+    ApiKey, Assignment, Cordon, Drain, Host, Moved, Policy, Restored, Role, SUPERSEDED_LIMIT, Sandbox, Snapshot,
+    SnapshotKind, SnapshotPhase, SpentToken, Stage, State, Stored, Superseded, Trouble, Work, WorkKind,
+};
 pub use outcome::{Outcome, PlaceOutcome, Refusal};
 pub use query::{EventPage, Filter, Page};
 

@@ -1,10 +1,16 @@
 //! The replicated state itself.
 
+mod image;
+mod work;
+
+pub use image::{Snapshot, SnapshotKind, SnapshotPhase, Stored};
+pub use work::{Moved, Restored, SUPERSEDED_LIMIT, Stage, Superseded, Trouble, Work, WorkKind};
+
 use crate::{command::Idempotency, event::Event, index::Index};
 use plimsoll_types::{
     ClusterId, Desired, Endpoint, Generation, Health, HostAddress, HostFacts, HostId, HostName, Identity, KeyId,
     Labels, LoadLine, Millis, NodeId, OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId,
-    TenantId, Timestamp,
+    SnapshotId, TenantId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -26,6 +32,8 @@ pub struct State {
     pub next_host: u32,
     /// Sandboxes by id, terminated ones included until they are forgotten. `Arc`, so that a reader takes one out cheaply.
     pub sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
+    /// Snapshots by id, those being deleted included until the registry has nothing of them.
+    pub snapshots: BTreeMap<SnapshotId, Arc<Snapshot>>,
     /// The live sandbox of each session.
     pub sessions: BTreeMap<(TenantId, SessionId), SandboxId>,
     /// Idempotency keys still remembered.
@@ -82,6 +90,9 @@ pub struct Host {
     /// Until when it is backed off from, and why.
     #[serde(default)]
     pub quarantine: Option<Cordon>,
+    /// That everything on it is to move away; it takes nothing new, as if cordoned, until undrained.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// The sum of the reservations on it.
     pub reserved: Resources,
     /// The load line in force when something was last reserved on it: `reserved` never exceeds this one. Totals that
@@ -100,6 +111,19 @@ pub struct Cordon {
     /// Since or until when.
     pub at: Timestamp,
     /// Why.
+    pub reason: Box<str>,
+}
+
+/// An operator's wish to empty a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Since when.
+    pub at: Timestamp,
+    /// Until when moves are begun; what is left then stays, and is named.
+    pub deadline: Option<Timestamp>,
+    /// Most moves at once.
+    pub parallel: u32,
+    /// Why, for whoever finds it drained.
     pub reason: Box<str>,
 }
 
@@ -142,6 +166,31 @@ pub struct Sandbox {
     pub ended_at: Option<Timestamp>,
     /// When it entered its phase.
     pub phase_since: Timestamp,
+    /// How long it was asked to live; a resume after its deadline gives it that long again.
+    #[serde(default)]
+    pub lifetime: Option<Millis>,
+    /// What its filesystem starts from when it starts anew: the snapshot it was made, paused or restored from. `None`: its image.
+    #[serde(default)]
+    pub base: Option<SnapshotId>,
+    /// The operation on it that is under way; never two.
+    #[serde(default)]
+    pub work: Option<Work>,
+    /// Since when its processes are held still in memory by `freeze`.
+    #[serde(default)]
+    pub frozen_since: Option<Timestamp>,
+    /// Why the last operation on it was given up; cleared when one succeeds.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
+    /// Its last move from one host to another.
+    #[serde(default)]
+    pub moved: Option<Moved>,
+    /// The last time that it was brought back from a lost host.
+    #[serde(default)]
+    pub restored: Option<Restored>,
+    /// Incarnations on lost hosts that were replaced; their copies are stopped and kept for a while when the host is back. The
+    /// oldest first, at most [`SUPERSEDED_LIMIT`].
+    #[serde(default)]
+    pub superseded: Vec<Superseded>,
 }
 
 /// A sandbox on a host at a generation. It holds the spec's resources reserved until it is released.
@@ -220,6 +269,14 @@ pub struct Policy {
     pub name_prefix: Box<str>,
     /// Folder on hosts that holds workspaces: `<data_dir>/<session>`.
     pub data_dir: Box<str>,
+    /// How many checkpoints of a sandbox are kept.
+    pub checkpoints_kept: u32,
+    /// How long a replaced copy is kept, stopped, on a host that was lost and came back.
+    pub superseded_kept: Millis,
+    /// How long an operation (snapshot, pause, migration) may take before it is given up.
+    pub work_budget: Millis,
+    /// Most moves at once out of one draining host, unless the drain says otherwise.
+    pub drain_parallel: u32,
     /// Image for sandboxes that name none.
     pub base_image: Option<plimsoll_types::ImageRef>,
 }
@@ -234,6 +291,10 @@ impl Default for Policy {
             events_kept: 10_000,
             name_prefix: "shadow".into(),
             data_dir: "/var/shadow/sandboxes".into(),
+            checkpoints_kept: 3,
+            superseded_kept: Millis::secs(24 * 3600),
+            work_budget: Millis::secs(1800),
+            drain_parallel: 2,
             base_image: None,
         }
     }

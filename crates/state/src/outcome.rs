@@ -1,6 +1,6 @@
 //! What apply answers: one named outcome for every way a command can end.
 
-use plimsoll_types::{Code, HostId, KeyId, SandboxId};
+use plimsoll_types::{Code, HostId, KeyId, OperationId, SandboxId, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 /// What apply answered.
@@ -73,6 +73,18 @@ pub enum Refusal {
     TokenSpent,
     /// A limit of the state machine (labels, hosts, keys, join tokens) would be passed.
     LimitReached,
+    /// No such snapshot, or not this tenant's.
+    SnapshotUnknown,
+    /// A snapshot with this id or name exists.
+    SnapshotExists(SnapshotId),
+    /// This sandbox needs the snapshot to come back.
+    SnapshotInUse(SandboxId),
+    /// The snapshot is not finished, or is being deleted.
+    SnapshotUnusable,
+    /// This operation on the sandbox is under way.
+    UnderWay(OperationId),
+    /// The sandbox is on that host already.
+    SameHost,
     /// The command came from a newer release and this one cannot apply it.
     Unsupported,
 }
@@ -95,6 +107,12 @@ impl Refusal {
             Self::QueueFull => Code::QueueFull,
             Self::IdempotencyMismatch => Code::IdempotencyMismatch,
             Self::KeyUnknown => Code::KeyNotFound,
+            Self::SnapshotUnknown => Code::SnapshotNotFound,
+            Self::SnapshotExists(_) => Code::SnapshotExists,
+            Self::SnapshotInUse(_) => Code::SnapshotInUse,
+            Self::SnapshotUnusable => Code::SnapshotUnusable,
+            Self::UnderWay(_) => Code::OperationUnderWay,
+            Self::SameHost => Code::SameHost,
             Self::TokenSpent => Code::JoinDenied,
             Self::LimitReached => Code::QuotaExceeded,
             Self::Unsupported => Code::Internal,

@@ -2,15 +2,17 @@
 //! snapshot in the middle, retried proposals) end with equal digests.
 
 use crate::{
-    Assignment, Command, PlaceOutcome, Policy, State,
+    Assignment, Command, Drain, PlaceOutcome, Policy, State, WorkKind,
     command::{
-        Advance, Assign, CordonHost, ForgetIdempotency, Place, QuarantineHost, RemoveHost, ReportHost, SetPolicy,
-        SpendJoinToken,
+        Advance, Assign, Begin, CordonHost, DeleteSnapshot, DrainHost, ForgetIdempotency, ForgetSnapshots, Freeze,
+        GiveUp, Place, QuarantineHost, RemoveHost, ReportHost, RestoreFrom, SetPolicy, SpendJoinToken, Switch, Taken,
     },
     testing::*,
 };
 use crate::{Outcome, invariants};
-use plimsoll_types::{Generation, Health, HostId, LoadLine, NodeId, Phase, Resources, Timestamp};
+use plimsoll_types::{
+    Bytes, Generation, Health, HostId, LoadLine, Millis, NodeId, OperationId, Phase, Resources, Timestamp,
+};
 use proptest::{prelude::*, sample::select};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,6 +29,15 @@ enum Step {
     Assign { n: u64, host: u32, stale: bool },
     Advance { n: u64, to: Phase, stale: bool, release: bool, container: Option<u8> },
     Terminate { n: u64, guarded: bool },
+    Begin { n: u64, kind: WorkKind, to: u32, snapshot: u64 },
+    Taken(u64),
+    Switch(u64),
+    GiveUp(u64),
+    Freeze(u64, bool),
+    Restore { n: u64, host: u32, snapshot: u64 },
+    DeleteSnapshot(u64),
+    ForgetSnapshots(Vec<u64>),
+    Drain(u32, bool),
     Deadline { n: u64, seconds: u64 },
     Forget(Vec<u64>),
     ForgetKeys(u64),
@@ -43,6 +54,7 @@ struct Item {
     apart: bool,
 }
 
+const KINDS: [WorkKind; 4] = [WorkKind::Snapshot, WorkKind::Checkpoint, WorkKind::Pause, WorkKind::Migrate];
 const SANDBOXES: u64 = 8;
 const HOSTS: u32 = 3;
 
@@ -68,6 +80,16 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (n.clone(), 0..HOSTS, rarely()).prop_map(|(n, host, stale)| Step::Assign { n, host, stale }),
         16 => news.prop_map(|(n, to, stale, release, container)| Step::Advance { n, to, stale, release, container }),
         3 => (n.clone(), rarely()).prop_map(|(n, guarded)| Step::Terminate { n, guarded }),
+        6 => (n.clone(), select(KINDS.to_vec()), 0..HOSTS, 0..12u64)
+            .prop_map(|(n, kind, to, snapshot)| Step::Begin { n, kind, to, snapshot }),
+        6 => n.clone().prop_map(Step::Taken),
+        3 => n.clone().prop_map(Step::Switch),
+        1 => n.clone().prop_map(Step::GiveUp),
+        1 => (n.clone(), any::<bool>()).prop_map(|(n, frozen)| Step::Freeze(n, frozen)),
+        3 => (n.clone(), 0..HOSTS, 0..12u64).prop_map(|(n, host, snapshot)| Step::Restore { n, host, snapshot }),
+        1 => (0..12u64).prop_map(Step::DeleteSnapshot),
+        1 => proptest::collection::vec(0..12u64, 0..4).prop_map(Step::ForgetSnapshots),
+        1 => (0..HOSTS, rarely()).prop_map(|(host, on)| Step::Drain(host, on)),
         2 => (n.clone(), 0..300u64).prop_map(|(n, seconds)| Step::Deadline { n, seconds }),
         1 => proptest::collection::vec(n, 0..3).prop_map(Step::Forget),
         1 => (0..300u64).prop_map(Step::ForgetKeys),
@@ -78,6 +100,10 @@ fn step() -> impl Strategy<Value = Step> {
 fn command(state: &State, step: &Step, seconds: u64) -> Command {
     let at = at(seconds);
     let generation = |n: u64| state.sandboxes.get(&id(n)).map_or(Generation::ZERO, |sandbox| sandbox.generation);
+    let work = |n: u64| {
+        let work = state.sandboxes.get(&id(n)).and_then(|sandbox| sandbox.work.as_ref());
+        work.map_or(operation(n), |work| work.operation)
+    };
     match step {
         Step::AddHost(n) => Command::AddHost(Box::new(crate::command::AddHost { at, ..add_host(*n) })),
         Step::RemoveHost(n) => Command::RemoveHost(RemoveHost { host: HostId(*n), at }),
@@ -102,7 +128,7 @@ fn command(state: &State, step: &Step, seconds: u64) -> Command {
         Step::Assign { n, host, stale } => {
             let generation = if *stale { generation(*n) } else { generation(*n).next() };
             let assignment = Assignment { host: HostId(*host), generation };
-            Command::Assign(vec![Assign { sandbox: id(*n), assignment, at }])
+            Command::Assign(vec![Assign { sandbox: id(*n), assignment, deadline: None, restore: None, at }])
         }
         Step::Advance { n, to, stale, release, container } => {
             let now = generation(*n);
@@ -113,6 +139,47 @@ fn command(state: &State, step: &Step, seconds: u64) -> Command {
         Step::Terminate { n, guarded } => {
             let if_deadline = guarded.then_some(Timestamp(7));
             Command::Terminate(vec![crate::command::Terminate { if_deadline, at, ..terminate(*n) }])
+        }
+        Step::Begin { n, kind, to, snapshot } => Command::Begin(Box::new(Begin {
+            generation: generation(*n),
+            operation: OperationId::from_parts(seconds, u128::from(*n)),
+            snapshot: crate::testing::snapshot(*snapshot),
+            at,
+            ..begin(*n, *kind, (*kind == WorkKind::Migrate).then_some(*to))
+        })),
+        Step::Taken(n) => Command::Taken(Box::new(Taken { operation: work(*n), at, ..taken(*n) })),
+        Step::Switch(n) => Command::Switch(Box::new(Switch {
+            sandbox: id(*n),
+            operation: work(*n),
+            container: format!("c{n}-moved").into(),
+            endpoints: Vec::new(),
+            downtime: Millis(1),
+            bytes: Bytes::ZERO,
+            at,
+        })),
+        Step::GiveUp(n) => {
+            Command::GiveUp(GiveUp { sandbox: id(*n), operation: work(*n), reason: "given up".into(), at })
+        }
+        Step::Freeze(n, frozen) => {
+            Command::Freeze(Freeze { sandbox: id(*n), generation: generation(*n), frozen: *frozen, at })
+        }
+        Step::Restore { n, host, snapshot } => Command::Assign(vec![Assign {
+            sandbox: id(*n),
+            assignment: Assignment { host: HostId(*host), generation: generation(*n).next() },
+            deadline: None,
+            restore: Some(RestoreFrom { snapshot: crate::testing::snapshot(*snapshot), last_seen: at }),
+            at,
+        }]),
+        Step::DeleteSnapshot(n) => {
+            Command::DeleteSnapshots(vec![DeleteSnapshot { snapshot: crate::testing::snapshot(*n), at }])
+        }
+        Step::ForgetSnapshots(ids) => {
+            let snapshots = ids.iter().map(|n| crate::testing::snapshot(*n)).collect();
+            Command::ForgetSnapshots(ForgetSnapshots { snapshots, at })
+        }
+        Step::Drain(host, on) => {
+            let drain = on.then(|| Drain { at, deadline: None, parallel: 1, reason: "".into() });
+            Command::DrainHost(DrainHost { host: HostId(*host), drain, at })
         }
         Step::Deadline { n, seconds } => set_deadline(*n, *seconds),
         Step::Forget(ids) => Command::Forget(ids.iter().map(|n| id(*n)).collect()),

@@ -3,9 +3,11 @@
 
 use crate::{
     Event, State,
-    model::{ApiKey, Host, Sandbox},
+    model::{ApiKey, Host, Sandbox, Snapshot, SnapshotPhase},
 };
-use plimsoll_types::{HostId, HostName, Labels, Phase, SandboxId, SessionId, TenantId, Timestamp};
+use plimsoll_types::{
+    HostId, HostName, Labels, Phase, SandboxId, SessionId, SnapshotId, SnapshotName, TenantId, Timestamp,
+};
 use std::{
     collections::{BTreeSet, VecDeque},
     ops::Bound,
@@ -173,6 +175,48 @@ impl State {
     pub fn next_expiry(&self) -> Option<Timestamp> {
         let first = |set: &BTreeSet<(Timestamp, SandboxId)>| set.first().map(|(at, _)| *at);
         first(&self.index.deadlines).into_iter().chain(first(&self.index.queue)).min()
+    }
+
+    /// The sandboxes with an operation under way.
+    pub fn working(&self) -> impl Iterator<Item = &Arc<Sandbox>> {
+        self.named(Some(&self.index.working))
+    }
+
+    /// A snapshot, if it is this tenant's: another tenant's is as good as unknown.
+    #[must_use]
+    pub fn snapshot_of(&self, tenant: &TenantId, id: SnapshotId) -> Option<&Arc<Snapshot>> {
+        self.snapshots.get(&id).filter(|snapshot| snapshot.tenant == *tenant)
+    }
+
+    /// A snapshot by its name, unless it is being deleted.
+    #[must_use]
+    pub fn snapshot_named(&self, tenant: &TenantId, name: &SnapshotName) -> Option<&Arc<Snapshot>> {
+        self.snapshots.get(self.index.snapshot_names.get(&(tenant.clone(), name.clone()))?)
+    }
+
+    /// The snapshots taken of a sandbox, oldest first.
+    pub fn snapshots_of(&self, sandbox: SandboxId) -> impl DoubleEndedIterator<Item = &Arc<Snapshot>> {
+        self.index.taken_of.get(&sandbox).into_iter().flatten().filter_map(|id| self.snapshots.get(id))
+    }
+
+    /// What a sandbox would be restored from: the newest of its snapshots that is available.
+    #[must_use]
+    pub fn newest_snapshot(&self, sandbox: SandboxId) -> Option<&Arc<Snapshot>> {
+        let taken_at =
+            |snapshot: &&Arc<Snapshot>| snapshot.stored.as_ref().map(|stored| (stored.taken_at, snapshot.id));
+        let available = |snapshot: &&Arc<Snapshot>| snapshot.phase == SnapshotPhase::Available;
+        self.snapshots_of(sandbox).filter(available).max_by_key(taken_at)
+    }
+
+    /// A sandbox that needs this snapshot to come back, or whose operation takes it, if there is one.
+    #[must_use]
+    pub fn user_of(&self, snapshot: SnapshotId) -> Option<SandboxId> {
+        self.index.needed_by.get(&snapshot).and_then(|users| users.first().copied())
+    }
+
+    /// The snapshots being deleted.
+    pub fn deleting(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
+        self.index.deleting.iter().filter_map(|id| self.snapshots.get(id))
     }
 
     /// A host by its name.

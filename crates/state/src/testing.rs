@@ -1,13 +1,15 @@
 //! What the tests of this crate share: small commands with sensible defaults, and the one `check` helper.
 
 use crate::{
-    Assignment, Command, Host, Outcome, PlaceOutcome, Policy, Refusal, Sandbox, State,
-    command::{AddHost, Advance, Assign, Idempotency, InitCluster, Place, ReportHost, SetDeadline, Terminate},
+    Assignment, Command, Host, Outcome, PlaceOutcome, Policy, Refusal, Sandbox, State, Stored, WorkKind,
+    command::{
+        AddHost, Advance, Assign, Begin, Idempotency, InitCluster, Place, ReportHost, SetDeadline, Taken, Terminate,
+    },
     invariants,
 };
 use plimsoll_types::{
-    Bytes, ClusterId, Endpoint, Generation, Health, HostFacts, HostId, Identity, ImageRef, Labels, MilliCpu,
-    OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId, TenantId, Timestamp,
+    Bytes, ClusterId, Digest, Endpoint, Generation, Health, HostFacts, HostId, Identity, ImageRef, Labels, MilliCpu,
+    OperationId, Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId, SnapshotId, TenantId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -55,6 +57,64 @@ pub(crate) fn cluster_with(hosts: u32) -> State {
 
 pub(crate) fn init(policy: Policy) -> Command {
     Command::InitCluster(InitCluster { cluster: ClusterId::from_parts(1, 1), policy, at: at(1) })
+}
+
+/// An operation on a running sandbox, numbered like it; a migration goes to this host.
+pub(crate) fn begin(n: u64, kind: WorkKind, to: Option<u32>) -> Begin {
+    Begin {
+        sandbox: id(n),
+        generation: Generation::FIRST,
+        operation: operation(n),
+        kind,
+        snapshot: snapshot(n),
+        name: None,
+        to: to.map(HostId),
+        if_deadline: None,
+        deadline: at(900),
+        at: at(40),
+    }
+}
+
+pub(crate) fn operation(n: u64) -> OperationId {
+    OperationId::from_parts(40, n.into())
+}
+
+pub(crate) fn snapshot(n: u64) -> SnapshotId {
+    SnapshotId::from_parts(n, n.into())
+}
+
+/// That operation's snapshot in the registry.
+pub(crate) fn taken(n: u64) -> Taken {
+    let stored = Stored {
+        repository: "plimsoll/test".into(),
+        digest: Digest([u8::try_from(n).unwrap_or(u8::MAX); 32]),
+        size: Bytes::mib(3),
+        sent: Bytes::mib(1),
+        layers: 3,
+        architecture: facts(0).architecture.into(),
+        taken_at: at(41),
+        host: HostId(0),
+    };
+    Taken { sandbox: id(n), operation: operation(n), stored, at: at(50) }
+}
+
+#[track_caller]
+pub(crate) fn check_begin(state: &mut State, item: Begin) {
+    check(state, &Command::Begin(Box::new(item)), &Outcome::Done);
+}
+
+#[track_caller]
+pub(crate) fn check_taken(state: &mut State, n: u64) {
+    check(state, &Command::Taken(Box::new(taken(n))), &Outcome::Done);
+}
+
+/// Runs on a host and pauses.
+#[track_caller]
+pub(crate) fn pause(state: &mut State, n: u64, host: u32) {
+    run(state, n, host);
+    check_begin(state, begin(n, WorkKind::Pause, None));
+    check_taken(state, n);
+    check_one(state, &advance(news(n, Phase::Paused)), Ok(()));
 }
 
 pub(crate) fn at(seconds: u64) -> Timestamp {
@@ -114,6 +174,7 @@ pub(crate) fn place(n: u64, host: u32) -> Place {
         spec: Arc::new(spec()),
         host: Some(HostId(host)),
         queue_until: None,
+        lifetime: None,
         deadline: None,
         idempotency: None,
         operation: OperationId::from_parts(n, 7),
@@ -132,7 +193,7 @@ pub(crate) fn key(name: &str, hash: u8) -> Option<Idempotency> {
 
 pub(crate) fn assign(n: u64, host: u32, generation: u64) -> Command {
     let assignment = Assignment { host: HostId(host), generation: Generation(generation) };
-    Command::Assign(vec![Assign { sandbox: id(n), assignment, at: at(20) }])
+    Command::Assign(vec![Assign { sandbox: id(n), assignment, deadline: None, restore: None, at: at(20) }])
 }
 
 /// News of the first generation.

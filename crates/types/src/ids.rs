@@ -84,6 +84,10 @@ ulid_id!(
     OperationId, "op", "operation"
 );
 ulid_id!(
+    /// A snapshot: an immutable image, with the workspace in it, that a sandbox can start from.
+    SnapshotId, "sn", "snapshot"
+);
+ulid_id!(
     /// An API key (its public half; the secret is never stored).
     KeyId, "key", "API key"
 );

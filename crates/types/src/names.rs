@@ -85,6 +85,11 @@ name!(
     "use 1 to 63 letters, digits, '_', '-' and '.', starting with a letter or digit"
 );
 name!(
+    /// What the platform calls a snapshot; unique per tenant.
+    SnapshotName, "snapshot name", |text| word(text, 128, b"_.-"),
+    "use 1 to 128 letters, digits, '_', '-' and '.', starting with a letter or digit"
+);
+name!(
     /// An image to run, as Docker writes it: `name`, `name:tag`, `registry/name@sha256:…`.
     ImageRef, "image", image,
     "use a Docker image reference such as debian:12 or ghcr.io/team/agent@sha256:…, at most 255 characters"

@@ -50,17 +50,17 @@ use Phase::{
 };
 
 /// Every legal move; nothing else judges one. Within a generation phases only advance: the moves that lead back to
-/// `Assigned` or out of `Restoring` and `Migrating` come with the next generation.
+/// `Assigned` or out of `Restoring` and `Migrating` come with the next generation. A resume that fails is paused again.
 pub const MOVES: &[(Phase, &[Phase])] = &[
     (Pending, &[Assigned, Failed, Terminating, Terminated]),
-    (Assigned, &[Assigned, Starting, Failed, Lost, Terminating, Terminated]),
-    (Starting, &[Assigned, Running, Failed, Lost, Terminating]),
+    (Assigned, &[Assigned, Starting, Paused, Failed, Lost, Terminating, Terminated]),
+    (Starting, &[Assigned, Running, Paused, Failed, Lost, Terminating]),
     (Running, &[Pausing, Migrating, Failed, Lost, Terminating]),
     (Pausing, &[Paused, Running, Failed, Lost, Terminating]),
     (Paused, &[Assigned, Terminating, Terminated]),
     (Migrating, &[Running, Failed, Lost, Terminating]),
     (Lost, &[Running, Restoring, Failed, Terminating]),
-    (Restoring, &[Running, Failed, Lost, Terminating]),
+    (Restoring, &[Restoring, Running, Failed, Lost, Terminating]),
     (Failed, &[Assigned, Terminating, Terminated]),
     (Terminating, &[Terminated]),
     (Terminated, &[]),

@@ -1,6 +1,7 @@
 //! What a sandbox is asked to be: the specification that state keeps and every incarnation is made from.
 
 use crate::{
+    ids::SnapshotId,
     names::{ImageRef, Labels},
     resources::Resources,
     units::{Millis, Timestamp},
@@ -48,6 +49,15 @@ pub struct SandboxSpec {
     pub on_expiry: ExpiryAction,
     /// What happens when its host is lost.
     pub on_host_loss: HostLossPolicy,
+    /// The snapshot it starts from, instead of from `image`.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotId>,
+    /// How often a checkpoint is taken while it runs; `None` never.
+    #[serde(default)]
+    pub checkpoint_every: Option<Millis>,
+    /// Paused after so long without work; `None` never.
+    #[serde(default)]
+    pub idle_timeout: Option<Millis>,
     /// OpenSSH public keys that may log in.
     #[serde(default)]
     pub ssh_keys: Vec<String>,
@@ -76,6 +86,9 @@ impl SandboxSpec {
             anti_affinity: None,
             on_expiry: ExpiryAction::Terminate,
             on_host_loss: HostLossPolicy::Hold,
+            snapshot: None,
+            checkpoint_every: None,
+            idle_timeout: None,
             ssh_keys: Vec::new(),
         }
     }

@@ -2,31 +2,72 @@
 //! counts; the same news twice is the same as once.
 
 use super::entry::Entry;
-use crate::{Refusal, State, command::Advance, model::Sandbox};
-use plimsoll_types::{Desired, Phase};
+use crate::{
+    Refusal, State,
+    command::Advance,
+    model::{Sandbox, Stage, WorkKind},
+};
+use plimsoll_types::{Desired, OperationId, Phase};
 
 pub(super) fn one(state: &mut State, entry: &mut Entry, news: &Advance) -> Result<(), Refusal> {
     let sandbox = state.sandboxes.get(&news.sandbox).ok_or(Refusal::SandboxUnknown)?;
     judge(sandbox, news)?;
     let moves = sandbox.phase != news.to;
+    let paused = (news.to == Phase::Paused).then(|| sandbox.work.as_ref().map(|work| work.snapshot)).flatten();
+    if moves && paused.is_none() {
+        state.end_work(entry, news.sandbox, news.at);
+    }
+    let done = sandbox_work(state, news);
     state.update_sandbox(news.sandbox, |sandbox| {
         if moves {
             enter(sandbox, news);
+        } else if matches!(news.to, Phase::Running | Phase::Lost) && !news.reason.is_empty() {
+            // Why it waits: no room to be restored in, or no way to be paused.
+            sandbox.reason = news.reason.clone();
         }
         fill_in(sandbox, news);
     });
     if moves {
+        if let Some((snapshot, work)) = paused.zip(done) {
+            state.update_sandbox(news.sandbox, |sandbox| {
+                (sandbox.base, sandbox.work, sandbox.trouble, sandbox.frozen_since) =
+                    (Some(snapshot), None, None, None);
+            });
+            entry.work(state, news.sandbox, work, news.at, "done");
+        }
+        settle_snapshots(state, entry, news);
         entry.sandbox(state, news.sandbox, news.at);
     }
     Ok(())
+}
+
+fn sandbox_work(state: &State, news: &Advance) -> Option<(OperationId, WorkKind)> {
+    let work = state.sandboxes.get(&news.sandbox)?.work.as_ref()?;
+    Some((work.operation, work.kind))
+}
+
+/// Drops the snapshots that the sandbox does not need any more where it is now.
+fn settle_snapshots(state: &mut State, entry: &mut Entry, news: &Advance) {
+    match news.to {
+        Phase::Paused | Phase::Running => state.drop_unneeded(entry, news.sandbox, news.at),
+        Phase::Terminated => state.drop_all_passing(entry, news.sandbox, news.at),
+        Phase::Pending
+        | Phase::Assigned
+        | Phase::Starting
+        | Phase::Pausing
+        | Phase::Migrating
+        | Phase::Lost
+        | Phase::Restoring
+        | Phase::Failed
+        | Phase::Terminating => {}
+    }
 }
 
 fn judge(sandbox: &Sandbox, news: &Advance) -> Result<(), Refusal> {
     if news.generation != sandbox.generation {
         return Err(Refusal::GenerationPast);
     }
-    // Only `Assign` leads to assigned, because only it brings a host.
-    let legal = sandbox.phase == news.to || (sandbox.phase.may_become(news.to) && news.to != Phase::Assigned);
+    let legal = sandbox.phase == news.to || (sandbox.phase.may_become(news.to) && may_tell(sandbox, news.to));
     if !legal || (news.release && !may_release(news.to)) {
         return Err(Refusal::WrongPhase(sandbox.phase));
     }
@@ -36,6 +77,23 @@ fn judge(sandbox: &Sandbox, news: &Advance) -> Result<(), Refusal> {
         (None, Some(_)) | (Some(_), None) => false,
     };
     if other { Err(Refusal::Conflict) } else { Ok(()) }
+}
+
+/// Whether news alone may lead there. Others bring what the move needs: `Assign` a host, `Begin` and `Switch` an operation and its
+/// end, and a pause is one only with its snapshot in the registry.
+fn may_tell(sandbox: &Sandbox, to: Phase) -> bool {
+    let taken = |kind| sandbox.work.as_ref().is_some_and(|work| work.kind == kind && work.stage == Stage::Taken);
+    match to {
+        Phase::Assigned | Phase::Restoring | Phase::Pausing | Phase::Migrating => false,
+        Phase::Running => !matches!(sandbox.phase, Phase::Pausing | Phase::Migrating),
+        Phase::Paused => taken(WorkKind::Pause) || resumes(sandbox),
+        Phase::Pending | Phase::Starting | Phase::Lost | Phase::Failed | Phase::Terminating | Phase::Terminated => true,
+    }
+}
+
+/// One that ran before and starts from a snapshot is paused again where it cannot start: nothing of it is lost.
+const fn resumes(sandbox: &Sandbox) -> bool {
+    matches!(sandbox.phase, Phase::Assigned | Phase::Starting) && sandbox.base.is_some() && sandbox.started_at.is_some()
 }
 
 /// Where a sandbox can be without holding capacity, nothing of it being left on its host.
@@ -61,8 +119,18 @@ fn enter(sandbox: &mut Sandbox, news: &Advance) {
         | Phase::Restoring
         | Phase::Terminating => {}
     }
-    if matches!(news.to, Phase::Terminating | Phase::Terminated) {
-        sandbox.desired = Desired::Terminated;
+    match news.to {
+        Phase::Terminating | Phase::Terminated => sandbox.desired = Desired::Terminated,
+        Phase::Paused => sandbox.desired = Desired::Paused,
+        // A pause that its host was lost under is not gone on with.
+        Phase::Running | Phase::Lost => sandbox.desired = Desired::Running,
+        Phase::Pending
+        | Phase::Assigned
+        | Phase::Starting
+        | Phase::Pausing
+        | Phase::Migrating
+        | Phase::Restoring
+        | Phase::Failed => {}
     }
     // The end keeps the reason it was asked for, unless it brings a better one.
     if !(news.reason.is_empty() && news.to == Phase::Terminated) {
@@ -158,15 +226,21 @@ mod tests {
     #[test]
     fn paused_and_terminated_release() {
         let mut state = cluster_with(1);
-        run(&mut state, 1, 0);
-        check_one(&mut state, &advance(news(1, Phase::Pausing)), Ok(()));
-        check_one(&mut state, &advance(news(1, Phase::Paused)), Ok(()));
-        assert_eq!(host(&state, 0).sandboxes, 0);
+        pause(&mut state, 1, 0);
         check_one(&mut state, &assign(1, 0, 2), Ok(()));
-        let ends = |to| Advance { generation: Generation(2), ..news(1, to) };
+        let back = Advance { generation: Generation(2), ..news(1, Phase::Paused) };
+        check_one(&mut state, &advance(back), Ok(()));
+        assert_eq!(
+            (sandbox(&state, 1).desired, host(&state, 0).sandboxes),
+            (Desired::Paused, 0),
+            "it could not resume"
+        );
+        assert_eq!(host(&state, 0).sandboxes, 0);
+        check_one(&mut state, &assign(1, 0, 3), Ok(()));
+        let ends = |to| Advance { generation: Generation(3), ..news(1, to) };
         check_one(&mut state, &advance(ends(Phase::Terminating)), Ok(()));
         check_one(&mut state, &advance(ends(Phase::Terminated)), Ok(()));
-        assert_eq!((host(&state, 0).sandboxes, sandbox(&state, 1).ended_at), (0, Some(at(30))));
+        assert_eq!((host(&state, 0).sandboxes, sandbox(&state, 1).ended_at), (0, Some(at(40))));
     }
 
     #[test]
@@ -179,5 +253,19 @@ mod tests {
         let moved = Advance { endpoints: vec![endpoint(40000)], ..news(1, Phase::Running) };
         check_one(&mut state, &advance(moved), Ok(()));
         assert_eq!(sandbox(&state, 1).endpoints, vec![endpoint(40000)]);
+    }
+
+    #[test]
+    fn a_pause_that_was_lost_with_its_host_is_not_wanted_any_more_and_the_reason_may_change() {
+        let mut state = cluster_with(1);
+        run(&mut state, 1, 0);
+        check_begin(&mut state, begin(1, WorkKind::Pause, None));
+        check_one(&mut state, &advance(news(1, Phase::Lost)), Ok(()));
+        assert_eq!((sandbox(&state, 1).desired, &sandbox(&state, 1).work), (Desired::Running, &None));
+        let events = state.events.len();
+        let waits = Advance { reason: "no room".into(), ..news(1, Phase::Lost) };
+        check_one(&mut state, &advance(waits), Ok(()));
+        check_one(&mut state, &advance(Advance { reason: "".into(), ..news(1, Phase::Lost) }), Ok(()));
+        assert_eq!((&*sandbox(&state, 1).reason, state.events.len()), ("no room", events));
     }
 }

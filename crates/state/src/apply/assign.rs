@@ -1,7 +1,11 @@
 //! `Assign`: gives a host, and with it the next generation, to a sandbox that has none or could not start on the one it has.
 
 use super::{entry::Entry, fit};
-use crate::{Refusal, State, command::Assign, model::Sandbox};
+use crate::{
+    EventKind, Refusal, State,
+    command::Assign,
+    model::{Restored, SUPERSEDED_LIMIT, Sandbox, SnapshotPhase, Superseded},
+};
 use plimsoll_types::{Desired, Phase};
 
 pub(super) fn one(state: &mut State, entry: &mut Entry, item: &Assign) -> Result<(), Refusal> {
@@ -10,13 +14,24 @@ pub(super) fn one(state: &mut State, entry: &mut Entry, item: &Assign) -> Result
         return Ok(()); // The same proposal, applied before.
     }
     judge(state, sandbox, item)?;
-    fit::check(state, item.assignment.host, &sandbox.tenant, &sandbox.spec, item.at)?;
-    let assignment = item.assignment;
+    let restore = item.restore.filter(|_| sandbox.phase == Phase::Lost);
+    let base = restore.map(|restore| restore.snapshot).or(sandbox.base);
+    fit::check(state, item.assignment.host, &sandbox.tenant, &sandbox.spec, base, item.at)?;
+    let restored = restored(state, sandbox, item)?;
+    let (assignment, tenant) = (item.assignment, sandbox.tenant.clone());
     state.update_sandbox(item.sandbox, |sandbox| {
+        if let Some(restored) = restored {
+            supersede(sandbox, item.at);
+            sandbox.restored = Some(restored);
+        }
+        let restoring = matches!(sandbox.phase, Phase::Lost | Phase::Restoring);
         sandbox.assignment = Some(assignment);
         sandbox.generation = assignment.generation;
         sandbox.desired = Desired::Running;
-        sandbox.phase = Phase::Assigned;
+        sandbox.phase = if restoring { Phase::Restoring } else { Phase::Assigned };
+        sandbox.base = base;
+        sandbox.deadline = item.deadline.or(sandbox.deadline);
+        sandbox.frozen_since = None;
         sandbox.phase_since = item.at.max(sandbox.phase_since);
         sandbox.queue_until = None;
         sandbox.container = None;
@@ -24,13 +39,38 @@ pub(super) fn one(state: &mut State, entry: &mut Entry, item: &Assign) -> Result
         sandbox.ended_at = None;
         sandbox.reason = "".into();
     });
+    if let Some(restored) = restored {
+        entry.emit(state, item.at, EventKind::Restored { sandbox: item.sandbox, tenant, restored });
+    }
     entry.sandbox(state, item.sandbox, item.at);
     Ok(())
 }
 
-/// One that never ran may leave a host where it could not start; the reservation moves with it, so its session stays taken.
+/// A lost sandbox begins again only from an available snapshot of its own, or from the one it was made from.
+fn restored(state: &State, sandbox: &Sandbox, item: &Assign) -> Result<Option<Restored>, Refusal> {
+    let (Some(from), Some(lost)) = (item.restore, sandbox.assignment.filter(|_| sandbox.phase == Phase::Lost)) else {
+        return if sandbox.phase == Phase::Lost { Err(Refusal::WrongPhase(sandbox.phase)) } else { Ok(None) };
+    };
+    let snapshot = state.snapshots.get(&from.snapshot).filter(|snapshot| snapshot.sandbox == sandbox.id);
+    let snapshot = snapshot.ok_or(Refusal::SnapshotUnknown)?;
+    let stored = snapshot.stored.as_ref().filter(|_| snapshot.phase == SnapshotPhase::Available);
+    let window = from.last_seen.since(stored.ok_or(Refusal::SnapshotUnusable)?.taken_at);
+    Ok(Some(Restored { from: lost.host, snapshot: from.snapshot, at: item.at, window }))
+}
+
+/// Remembers the incarnation that stands on the lost host, so that it is stopped and kept when the host is back.
+fn supersede(sandbox: &mut Sandbox, at: plimsoll_types::Timestamp) {
+    if let Some(lost) = sandbox.assignment {
+        if sandbox.superseded.len() >= SUPERSEDED_LIMIT {
+            sandbox.superseded.remove(0);
+        }
+        sandbox.superseded.push(Superseded { host: lost.host, generation: lost.generation, at });
+    }
+}
+
+/// One that never ran may leave a host where it could not start, and one whose host is lost may begin again elsewhere; the reservation moves with it, so its session stays taken.
 fn moves_on(sandbox: &Sandbox) -> bool {
-    matches!(sandbox.phase, Phase::Assigned | Phase::Starting)
+    matches!(sandbox.phase, Phase::Assigned | Phase::Starting | Phase::Lost | Phase::Restoring)
 }
 
 /// A failed sandbox comes back only once its old host has nothing left of it, and only if its session is still free.
@@ -40,7 +80,7 @@ fn judge(state: &State, sandbox: &Sandbox, item: &Assign) -> Result<(), Refusal>
     }
     let session = (sandbox.tenant.clone(), sandbox.session.clone());
     let superseded = state.sessions.get(&session).is_some_and(|live| *live != sandbox.id);
-    let may = sandbox.phase.may_become(Phase::Assigned)
+    let may = (sandbox.phase.may_become(Phase::Assigned) || sandbox.phase.may_become(Phase::Restoring))
         && (sandbox.assignment.is_none() || moves_on(sandbox))
         && sandbox.desired != Desired::Terminated
         && !superseded;
@@ -50,8 +90,12 @@ fn judge(state: &State, sandbox: &Sandbox, item: &Assign) -> Result<(), Refusal>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PlaceOutcome, command::Advance, testing::*};
-    use plimsoll_types::Generation;
+    use crate::{
+        Assignment, Command, PlaceOutcome, WorkKind,
+        command::{Advance, RestoreFrom},
+        testing::*,
+    };
+    use plimsoll_types::{Generation, HostId, Millis};
 
     #[test]
     fn who_waited_gets_a_host_once() {
@@ -79,6 +123,33 @@ mod tests {
         check_one(&mut state, &advance(running.clone()), Ok(()));
         check_one(&mut state, &advance(Advance { to: Phase::Running, ..running }), Ok(()));
         check_one(&mut state, &assign(1, 0, 3), Err(Refusal::WrongPhase(Phase::Running)));
+    }
+
+    #[test]
+    fn a_lost_sandbox_begins_again_from_its_newest_snapshot_and_its_old_copy_is_remembered() {
+        let mut state = cluster_with(2);
+        run(&mut state, 1, 0);
+        let restore = |snapshot| {
+            Command::Assign(vec![Assign {
+                sandbox: id(1),
+                assignment: Assignment { host: HostId(1), generation: Generation(2) },
+                deadline: None,
+                restore: Some(RestoreFrom { snapshot, last_seen: at(100) }),
+                at: at(160),
+            }])
+        };
+        check_one(&mut state, &restore(snapshot(1)), Err(Refusal::WrongPhase(Phase::Running)));
+        check_begin(&mut state, begin(1, WorkKind::Checkpoint, None));
+        check_taken(&mut state, 1);
+        check_one(&mut state, &advance(news(1, Phase::Lost)), Ok(()));
+        check_one(&mut state, &assign(1, 1, 2), Err(Refusal::WrongPhase(Phase::Lost)));
+        check_one(&mut state, &restore(snapshot(2)), Err(Refusal::SnapshotUnknown));
+        check_one(&mut state, &restore(snapshot(1)), Ok(()));
+        let back = sandbox(&state, 1);
+        assert_eq!((back.phase, back.generation, back.base), (Phase::Restoring, Generation(2), Some(snapshot(1))));
+        assert_eq!(back.restored.map(|restored| restored.window), Some(Millis::secs(59)));
+        assert_eq!(back.superseded, [Superseded { host: HostId(0), generation: Generation::FIRST, at: at(160) }]);
+        assert_eq!((host(&state, 0).sandboxes, host(&state, 1).sandboxes), (0, 1));
     }
 
     #[test]

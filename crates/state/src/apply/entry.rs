@@ -1,8 +1,9 @@
 //! The log entry being applied: numbers the events it makes and keeps their bound.
 
 use super::EVENTS_LIMIT;
+use crate::model::{Snapshot, WorkKind};
 use crate::{Event, EventKind, State};
-use plimsoll_types::{HostId, SandboxId, Timestamp};
+use plimsoll_types::{HostId, OperationId, SandboxId, SnapshotId, Timestamp};
 use std::sync::Arc;
 
 /// One raft index and the events made at it so far.
@@ -29,6 +30,36 @@ impl Entry {
             };
             self.emit(state, at, kind);
         }
+    }
+
+    /// Says how far an operation on a sandbox is.
+    pub(super) fn work(
+        &mut self,
+        state: &mut State,
+        id: SandboxId,
+        (operation, kind): (OperationId, WorkKind),
+        at: Timestamp,
+        change: &str,
+    ) {
+        if let Some(sandbox) = state.sandboxes.get(&id) {
+            let tenant = sandbox.tenant.clone();
+            self.emit(state, at, EventKind::Work { sandbox: id, tenant, operation, kind, change: change.into() });
+        }
+    }
+
+    /// Says that a snapshot entered the phase its record now has.
+    pub(super) fn snapshot(&mut self, state: &mut State, id: SnapshotId, at: Timestamp) {
+        if let Some(snapshot) = state.snapshots.get(&id) {
+            let (sandbox, tenant) = (snapshot.sandbox, snapshot.tenant.clone());
+            let phase = Some(snapshot.phase);
+            self.emit(state, at, EventKind::Snapshot { snapshot: id, sandbox, tenant, phase });
+        }
+    }
+
+    /// Says that nothing is left of a snapshot.
+    pub(super) fn snapshot_gone(&mut self, state: &mut State, gone: &Snapshot, at: Timestamp) {
+        let (sandbox, tenant) = (gone.sandbox, gone.tenant.clone());
+        self.emit(state, at, EventKind::Snapshot { snapshot: gone.id, sandbox, tenant, phase: None });
     }
 
     /// Says what changed at a host.

@@ -2,7 +2,7 @@
 //! reservations count here.
 
 use crate::{Refusal, State, model::Host};
-use plimsoll_types::{HostId, SandboxId, SandboxSpec, TenantId, Timestamp};
+use plimsoll_types::{HostId, SandboxId, SandboxSpec, SnapshotId, TenantId, Timestamp};
 
 /// Checks the host chosen for a sandbox.
 ///
@@ -13,21 +13,32 @@ pub(super) fn check(
     host: HostId,
     tenant: &TenantId,
     spec: &SandboxSpec,
+    base: Option<SnapshotId>,
     at: Timestamp,
 ) -> Result<(), Refusal> {
     let host = state.hosts.get(&host).ok_or(Refusal::HostUnknown)?;
-    let takes = open(host, at) && suits(host, spec) && has_room(state, host, spec) && apart(state, host, tenant, spec);
+    let takes = open(host, at)
+        && suits(host, spec)
+        && runs(state, host, base)
+        && has_room(state, host, spec)
+        && apart(state, host, tenant, spec);
     if takes { Ok(()) } else { Err(Refusal::HostChanged) }
 }
 
 fn open(host: &Host, at: Timestamp) -> bool {
     let quarantined = host.quarantine.as_ref().is_some_and(|quarantine| quarantine.at > at);
-    host.health == plimsoll_types::Health::Ready && host.cordon.is_none() && !quarantined
+    host.health == plimsoll_types::Health::Ready && host.cordon.is_none() && host.drain.is_none() && !quarantined
 }
 
 fn suits(host: &Host, spec: &SandboxSpec) -> bool {
     spec.constraints.iter().all(|constraint| constraint.matches(&host.labels))
         && host.facts.runtimes.iter().any(|runtime| runtime == spec.runtime.as_str())
+}
+
+/// A snapshot runs only on the architecture that it was taken on.
+fn runs(state: &State, host: &Host, base: Option<SnapshotId>) -> bool {
+    let stored = base.and_then(|base| state.snapshots.get(&base)).and_then(|snapshot| snapshot.stored.as_ref());
+    stored.is_none_or(|stored| *stored.architecture == *host.facts.architecture)
 }
 
 fn has_room(state: &State, host: &Host, spec: &SandboxSpec) -> bool {

@@ -3,8 +3,8 @@
 use super::entry::Entry;
 use crate::{
     Outcome, Refusal, State,
-    command::{CordonHost, LabelHost, QuarantineHost},
-    model::{Cordon, Host},
+    command::{CordonHost, DrainHost, LabelHost, QuarantineHost},
+    model::{Cordon, Drain, Host},
 };
 use plimsoll_types::{HostId, Label};
 use std::sync::Arc;
@@ -18,6 +18,20 @@ pub(super) fn cordon(state: &mut State, entry: &mut Entry, command: &CordonHost)
         let change = if cordon.is_some() { "cordoned" } else { "uncordoned" };
         host.cordon = cordon;
         entry.host(state, command.host, command.at, &said(change, &command.reason));
+    }
+    Ok(Outcome::Done)
+}
+
+/// A host that is drained again keeps the time since when it is.
+pub(super) fn drain(state: &mut State, entry: &mut Entry, command: &DrainHost) -> Result<Outcome, Refusal> {
+    let host = known(state, command.host)?;
+    let since = host.drain.as_ref().map(|drain| drain.at);
+    let drain = command.drain.clone().map(|drain| Drain { at: since.unwrap_or(drain.at), ..drain });
+    if host.drain != drain {
+        let change = if drain.is_some() { "draining" } else { "undrained" };
+        let reason = drain.as_ref().map(|drain| drain.reason.to_string()).unwrap_or_default();
+        host.drain = drain;
+        entry.host(state, command.host, command.at, &said(change, &reason));
     }
     Ok(Outcome::Done)
 }

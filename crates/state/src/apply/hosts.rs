@@ -56,6 +56,7 @@ fn new_host(id: HostId, add: &AddHost) -> Host {
         health_reason: "".into(),
         cordon: None,
         quarantine: None,
+        drain: None,
         reserved: Resources::ZERO,
         line: Resources::ZERO,
         sandboxes: 0,

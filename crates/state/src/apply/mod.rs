@@ -3,18 +3,22 @@
 
 mod advance;
 mod assign;
+mod begin;
 mod cluster;
 mod deadline;
 mod entry;
 mod fit;
 mod forget;
+mod freeze;
 mod host_care;
 mod hosts;
 mod joins;
 mod keys;
 mod place;
 mod records;
+mod snapshots;
 mod terminate;
+mod transfer;
 
 pub use cluster::EVENTS_LIMIT;
 pub use forget::FORGET_AT_ONCE;
@@ -22,6 +26,7 @@ pub use hosts::HOSTS_LIMIT;
 pub use joins::{JOIN_TOKEN_MARGIN, JOIN_TOKENS_LIMIT};
 pub use keys::KEYS_LIMIT;
 pub use place::{IDEMPOTENCY_LIMIT, SANDBOXES_LIMIT};
+pub use snapshots::SNAPSHOTS_LIMIT;
 
 use crate::{Command, Outcome, Refusal, State};
 use entry::Entry;
@@ -42,6 +47,7 @@ impl State {
             Command::ReportHost(report) => hosts::note(self, entry, report),
             Command::RemoveHost(remove) => hosts::remove(self, entry, remove),
             Command::CordonHost(cordon) => host_care::cordon(self, entry, cordon),
+            Command::DrainHost(drain) => host_care::drain(self, entry, drain),
             Command::LabelHost(label) => host_care::label(self, entry, label),
             Command::QuarantineHost(quarantine) => host_care::quarantine(self, entry, quarantine),
             Command::Place(items) => Ok(Outcome::Placed(items.iter().map(|i| place::one(self, entry, i)).collect())),
@@ -50,6 +56,15 @@ impl State {
             Command::Terminate(items) => {
                 Ok(Outcome::Each(items.iter().map(|i| terminate::one(self, entry, i)).collect()))
             }
+            Command::Begin(item) => begin::start(self, entry, item),
+            Command::Taken(item) => transfer::record(self, entry, item),
+            Command::Switch(item) => transfer::switch(self, entry, item),
+            Command::GiveUp(item) => begin::give_up(self, entry, item),
+            Command::Freeze(item) => freeze::set(self, entry, item),
+            Command::DeleteSnapshots(items) => {
+                Ok(Outcome::Each(items.iter().map(|i| snapshots::delete(self, entry, i)).collect()))
+            }
+            Command::ForgetSnapshots(item) => Ok(snapshots::forget(self, entry, item)),
             Command::SetDeadline(set) => deadline::set(self, entry, set),
             Command::Forget(ids) => Ok(forget::sandboxes(self, ids)),
             Command::ForgetIdempotency(forget) => Ok(forget::idempotency(self, forget)),

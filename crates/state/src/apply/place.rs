@@ -4,9 +4,9 @@ use super::{entry::Entry, fit};
 use crate::{
     PlaceOutcome, Refusal, State,
     command::Place,
-    model::{Assignment, Remembered, Sandbox},
+    model::{Assignment, Remembered, Sandbox, SnapshotPhase},
 };
-use plimsoll_types::{Desired, Generation, Label, Phase};
+use plimsoll_types::{Desired, Generation, Label, Phase, SnapshotId};
 
 /// Most sandbox records, terminated ones included: at about a kibibyte each, more would not fit a small node's memory.
 pub const SANDBOXES_LIMIT: usize = 1_000_000;
@@ -52,14 +52,26 @@ fn admit(state: &State, item: &Place) -> Result<(), Refusal> {
     if full {
         return Err(Refusal::LimitReached);
     }
+    if let Some(snapshot) = item.spec.snapshot {
+        usable(state, &item.tenant, snapshot)?;
+    }
     match item.host {
-        Some(host) => fit::check(state, host, &item.tenant, &item.spec, item.at),
+        Some(host) => fit::check(state, host, &item.tenant, &item.spec, item.spec.snapshot, item.at),
         // Neither a host nor leave to wait: there is no room for it.
         None if item.queue_until.is_none() => Err(Refusal::HostChanged),
         None => {
             let limit = usize::try_from(state.policy.queue_limit).unwrap_or(usize::MAX);
             if state.index.pending() < limit { Ok(()) } else { Err(Refusal::QueueFull) }
         }
+    }
+}
+
+/// Another tenant's snapshot is as good as unknown.
+fn usable(state: &State, tenant: &plimsoll_types::TenantId, id: SnapshotId) -> Result<(), Refusal> {
+    let snapshot = state.snapshots.get(&id).filter(|snapshot| snapshot.tenant == *tenant);
+    match snapshot.ok_or(Refusal::SnapshotUnknown)?.phase {
+        SnapshotPhase::Available => Ok(()),
+        SnapshotPhase::Taking | SnapshotPhase::Deleting => Err(Refusal::SnapshotUnusable),
     }
 }
 
@@ -89,6 +101,14 @@ fn record(state: &mut State, item: &Place) {
         started_at: None,
         ended_at: None,
         phase_since: item.at,
+        lifetime: item.lifetime,
+        base: item.spec.snapshot,
+        work: None,
+        frozen_since: None,
+        trouble: None,
+        moved: None,
+        restored: None,
+        superseded: Vec::new(),
     });
 }
 

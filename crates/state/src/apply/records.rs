@@ -3,9 +3,9 @@
 use crate::{
     State,
     index::Facets,
-    model::{Host, Sandbox},
+    model::{Host, Sandbox, Snapshot},
 };
-use plimsoll_types::{Phase, Resources, SandboxId};
+use plimsoll_types::{Phase, Resources, SandboxId, SnapshotId};
 use std::sync::Arc;
 
 impl State {
@@ -35,6 +35,27 @@ impl State {
         }
     }
 
+    /// Adds a snapshot whose id is new.
+    pub(super) fn insert_snapshot(&mut self, snapshot: Snapshot) {
+        self.index.file_snapshot(&snapshot);
+        self.snapshots.insert(snapshot.id, Arc::new(snapshot));
+    }
+
+    /// Changes a snapshot that exists. Its id, tenant, name and sandbox stay what they are.
+    pub(super) fn update_snapshot(&mut self, id: SnapshotId, change: impl FnOnce(&mut Snapshot)) {
+        let Some(record) = self.snapshots.get_mut(&id) else { return };
+        self.index.unfile_snapshot(record);
+        change(Arc::make_mut(record));
+        self.index.file_snapshot(record);
+    }
+
+    /// Drops a snapshot's record.
+    pub(super) fn remove_snapshot(&mut self, id: SnapshotId) {
+        if let Some(snapshot) = self.snapshots.remove(&id) {
+            self.index.unfile_snapshot(&snapshot);
+        }
+    }
+
     fn settle(&mut self, sandbox: &Sandbox, before: Option<Facets>, after: Option<Facets>) {
         self.index.refile(sandbox.id, before, after);
         let live = |facets: Option<Facets>| facets.is_some_and(|facets| Phase::is_live(facets.phase));
@@ -46,15 +67,20 @@ impl State {
                 self.sessions.remove(&key);
             }
         }
-        let (from, to) = (before.and_then(|f| f.host), after.and_then(|f| f.host));
+        let hosts = |facets: Option<Facets>| facets.map(Facets::hosts).unwrap_or_default();
+        let (from, to) = (hosts(before), hosts(after));
         if from == to {
             return;
         }
         let line = self.policy.load_line;
-        if let Some(host) = from.and_then(|host| self.hosts.get_mut(&host)) {
-            release(Arc::make_mut(host), sandbox.spec.resources);
+        // A host in both was never let go: what a migration reserved on its target is what the sandbox holds there afterwards.
+        for host in from.iter().flatten().filter(|host| !to.contains(&Some(**host))) {
+            if let Some(host) = self.hosts.get_mut(host) {
+                release(Arc::make_mut(host), sandbox.spec.resources);
+            }
         }
-        if let Some(host) = to.and_then(|host| self.hosts.get_mut(&host)) {
+        for host in to.iter().flatten().filter(|host| !from.contains(&Some(**host))) {
+            let Some(host) = self.hosts.get_mut(host) else { continue };
             let host = Arc::make_mut(host);
             host.line = line.of(host.facts.totals);
             host.reserved = host.reserved.saturating_add(sandbox.spec.resources);

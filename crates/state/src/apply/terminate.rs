@@ -17,6 +17,7 @@ pub(super) fn one(state: &mut State, entry: &mut Entry, wish: &Terminate) -> Res
     if wish.if_phase.is_some_and(|phase| sandbox.phase != phase) || !sandbox.phase.may_become(next) {
         return Err(Refusal::WrongPhase(sandbox.phase));
     }
+    state.end_work(entry, wish.sandbox, wish.at);
     state.update_sandbox(wish.sandbox, |sandbox| {
         let at = wish.at.max(sandbox.phase_since);
         sandbox.desired = Desired::Terminated;
@@ -25,10 +26,14 @@ pub(super) fn one(state: &mut State, entry: &mut Entry, wish: &Terminate) -> Res
         sandbox.reason = wish.reason.clone();
         sandbox.endpoints.clear();
         sandbox.queue_until = None;
+        sandbox.frozen_since = None;
         if next == Phase::Terminated {
             sandbox.ended_at = sandbox.ended_at.or(Some(at));
         }
     });
+    if next == Phase::Terminated {
+        state.drop_all_passing(entry, wish.sandbox, wish.at);
+    }
     entry.sandbox(state, wish.sandbox, wish.at);
     Ok(())
 }
