@@ -4,7 +4,7 @@
 
 use crate::ports::{Mount, NetworkPlan};
 use plimsoll_state::Policy;
-use plimsoll_types::{SessionId, TenantId};
+use plimsoll_types::{ClusterId, Generation, SandboxId, SessionId, SnapshotId, TenantId};
 
 /// Where the workspace appears inside a sandbox.
 pub const WORKSPACE: &str = "/workspace";
@@ -40,14 +40,68 @@ pub fn container(policy: &Policy, tenant: &TenantId, session: &SessionId) -> Str
     format!("{}-session-{}", policy.name_prefix, key(tenant, session))
 }
 
-/// The workspace: `<data dir>/<session>[..<tenant>]`, and the volume that stands for it.
+/// The workspace: `<data dir>/<session>[..<tenant>]`, and the volume that stands for it. Later incarnations have one of their own,
+/// `<session>..<tenant>..g<generation>`: Docker fills only an empty one from the snapshot, and what an earlier incarnation left on a
+/// host that was lost must neither be mixed in nor be overwritten.
 #[must_use]
-pub fn workspace(policy: &Policy, tenant: &TenantId, session: &SessionId) -> Mount {
+pub fn workspace(policy: &Policy, tenant: &TenantId, session: &SessionId, generation: Generation) -> Mount {
+    let key = if generation <= Generation::FIRST {
+        key(tenant, session)
+    } else {
+        format!("{session}..{tenant}..g{generation}")
+    };
     Mount {
-        source: format!("{}/{}", policy.data_dir.trim_end_matches('/'), key(tenant, session)),
+        source: format!("{}/{key}", policy.data_dir.trim_end_matches('/')),
         target: WORKSPACE.to_owned(),
-        volume: format!("{}-workspace", container(policy, tenant, session)),
+        volume: format!("{}-session-{key}-workspace", policy.name_prefix),
     }
+}
+
+/// The name that a container gets when its incarnation was replaced: it is stopped, kept for a while and found by its labels.
+#[must_use]
+pub fn fenced(name: &str, generation: Generation) -> String {
+    format!("{name}.fenced-g{generation}")
+}
+
+/// Where a sandbox's snapshots are in the registry: a repository of its own, below its tenant's, below the cluster's. Repository
+/// names are lower case, so other tenants' names are written in hexadecimal.
+#[must_use]
+pub fn repository(cluster: ClusterId, tenant: &TenantId, sandbox: SandboxId) -> String {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let tenant = tenant.as_str();
+    let folder = if tenant.bytes().all(plain) {
+        format!("t-{tenant}")
+    } else {
+        tenant.bytes().fold("x-".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    };
+    format!("plimsoll/{cluster}/{folder}/{sandbox}")
+}
+
+/// First part of the names that hosts know the cluster's snapshots by.
+#[must_use]
+pub fn snapshot_images(cluster: ClusterId) -> String {
+    format!("plimsoll-snapshot/{cluster}")
+}
+
+/// The name that a host knows a snapshot by, wherever it came from.
+#[must_use]
+pub fn snapshot_image(cluster: ClusterId, snapshot: SnapshotId) -> String {
+    format!("{}:{snapshot}", snapshot_images(cluster))
+}
+
+/// Starts the name of every container that copies a workspace for a snapshot.
+const CARRIER: &str = "plimsoll-carrier-";
+
+/// The container that copies a sandbox's workspace for this snapshot, on the sandbox's own host, while the snapshot is made.
+#[must_use]
+pub fn carrier(snapshot: SnapshotId) -> String {
+    format!("{CARRIER}{snapshot}")
+}
+
+/// Whether a container's name is that of some snapshot's carrier.
+#[must_use]
+pub fn is_carrier(name: &str) -> bool {
+    name.starts_with(CARRIER)
 }
 
 /// The tenant's network.
@@ -84,7 +138,7 @@ mod tests {
         let (policy, tenant) = (Policy::default(), TenantId::default_tenant());
         let id = session("abc123");
         assert_eq!(container(&policy, &tenant, &id), "shadow-session-abc123");
-        let mount = workspace(&policy, &tenant, &id);
+        let mount = workspace(&policy, &tenant, &id, Generation::FIRST);
         assert_eq!((mount.source.as_str(), mount.target.as_str()), ("/var/shadow/sandboxes/abc123", "/workspace"));
         assert_eq!(mount.volume, "shadow-session-abc123-workspace");
         assert_eq!(network(&policy, &tenant).name, "shadow-net-default");
@@ -95,14 +149,28 @@ mod tests {
         let policy = Policy::default();
         let acme = TenantId::new("acme").expect("a tenant");
         assert_eq!(container(&policy, &acme, &session("a")), "shadow-session-a..acme");
-        let names = [("a", "acme"), ("a.", "acme"), ("a.acme", "default"), ("a", "default")];
-        let mut all: Vec<_> = names
-            .iter()
-            .map(|(id, tenant)| workspace(&policy, &TenantId::new(tenant).expect("a tenant"), &session(id)).source)
-            .collect();
+        let names =
+            [("a", "acme"), ("a.", "acme"), ("a.acme", "default"), ("a", "default"), ("a", "g2"), ("a.g2", "default")];
+        let of = |id, tenant, generation| {
+            workspace(&policy, &TenantId::new(tenant).expect("a tenant"), &session(id), Generation(generation)).source
+        };
+        let mut all: Vec<_> = names.iter().flat_map(|(id, tenant)| [1, 2].map(|g| of(id, tenant, g))).collect();
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), names.len());
+        assert_eq!(all.len(), 2 * names.len());
+    }
+
+    #[test]
+    fn repositories_are_lower_case_and_one_tenants() {
+        let of = |tenant| {
+            repository(
+                ClusterId::from_parts(1, 1),
+                &TenantId::new(tenant).expect("a tenant"),
+                SandboxId::from_parts(1, 1),
+            )
+        };
+        assert_eq!(of("acme"), "plimsoll/cl-00000000010000000000000001/t-acme/sb-00000000010000000000000001");
+        assert!(of("Acme").contains("/x-41636d65/") && of("a-").contains("/x-612d/"));
     }
 
     #[test]

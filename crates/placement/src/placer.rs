@@ -10,7 +10,8 @@ use crate::{
     explanation::{Explanation, Refusal},
     filters,
     host::HostView,
-    index::{Index, Presence},
+    index::{Found, Index, Presence},
+    rejection::Rejection,
     request::Request,
     score::Score,
     tickets::{Held, Ticket, Tickets},
@@ -126,12 +127,33 @@ impl Placer {
             self.put_in_order();
         }
         let found = self.index.find(request)?;
+        Some(self.take(found, request))
+    }
+
+    /// Decides for one host, if it fits, and takes the reservation as in flight: for those who must or would rather go there.
+    ///
+    /// # Errors
+    /// Why it does not fit; `None` if there is no such host.
+    pub fn try_place_on(&mut self, host: HostId, request: &Request) -> Result<Decision, Option<Rejection>> {
+        if self.out_of_order {
+            self.put_in_order();
+        }
+        let slot = *self.slots.get(&host).ok_or(None)?;
+        let candidate = self.candidates(request).nth(slot as usize).ok_or(None)?;
+        if let Some(rejection) = filters::reject(&candidate) {
+            return Err(Some(rejection));
+        }
+        let found = Found::named(slot, Score::of(&candidate), self.index.tenant(&request.tenant));
+        Ok(self.take(found, request))
+    }
+
+    fn take(&mut self, found: Found, request: &Request) -> Decision {
         let (slot, host) = (found.slot, found.score.host);
         let tenant = self.index.take(found, request);
         let group = request.anti_affinity.clone();
         let ticket = self.tickets.issue(Held { host, resources: request.resources, tenant, group, slot });
         self.on_host[slot as usize].push(ticket.index());
-        Some(Decision { host, score: found.score, ticket })
+        Decision { host, score: found.score, ticket }
     }
 
     /// Ends a ticket whose log entry was refused or never proposed, or which an upsert from state has made superfluous.

@@ -19,6 +19,7 @@ enum Op {
     Remove(HostId),
     Load(HostId, Option<MeasuredLoad>),
     Place(Box<Request>),
+    PlaceOn(HostId, Box<Request>),
     Settle(usize),
     Confirm(usize),
     Release(usize),
@@ -161,7 +162,8 @@ fn op(hosts: u32) -> impl Strategy<Value = Op> {
     prop_oneof![
         2 => id.clone().prop_flat_map(host).prop_map(|view| Op::Upsert(Box::new(view))),
         1 => id.clone().prop_map(Op::Remove),
-        2 => (id, load()).prop_map(|(id, load)| Op::Load(id, load)),
+        2 => (id.clone(), load()).prop_map(|(id, load)| Op::Load(id, load)),
+        2 => (id, request()).prop_map(|(id, request)| Op::PlaceOn(id, Box::new(request))),
         12 => request().prop_map(|request| Op::Place(Box::new(request))),
         3 => any::<usize>().prop_map(Op::Settle),
         3 => any::<usize>().prop_map(Op::Confirm),
@@ -218,6 +220,17 @@ fn step(placer: &mut Placer, model: &mut Model, op: Op) -> Result<(), TestCaseEr
             prop_assert_eq!(placer.set_load(host, load), known.is_some());
         }
         Op::Place(request) => place(placer, model, *request)?,
+        Op::PlaceOn(host, request) => {
+            let effective = model.effective();
+            let expected = effective.get(&host).map(|view| naive::place([view], &request));
+            match placer.try_place_on(host, &request) {
+                Ok(decision) => {
+                    prop_assert_eq!((Some(Some(decision.score)), decision.host), (expected, host));
+                    model.in_flight.push((decision, *request));
+                }
+                Err(rejection) => prop_assert_eq!(expected, rejection.map(|_| None), "unknown, or does not fit"),
+            }
+        }
         Op::Settle(nth) if !model.in_flight.is_empty() => {
             let (decision, _) = model.in_flight.remove(nth % model.in_flight.len());
             prop_assert!(placer.settle(decision.ticket) && !placer.settle(decision.ticket), "a ticket ends once");

@@ -1,6 +1,6 @@
 //! Steps and plans as values that print.
 
-use crate::ports::{ContainerPlan, Mount};
+use crate::ports::{CommitPlan, ContainerPlan, Mount, SnapshotImage};
 use plimsoll_types::{Generation, ImageRef, Phase, SandboxId};
 use std::fmt;
 
@@ -21,10 +21,32 @@ pub enum Step {
     WriteSecrets(String),
     /// Wait until it runs and each of these ports is published.
     AwaitReady(Vec<u16>),
+    /// Hold the container's processes still.
+    Freeze(String),
+    /// Let them go on.
+    Thaw(String),
+    /// Make one image of the container and its workspace.
+    CommitImage(Box<CommitPlan>),
+    /// Push it.
+    PushImage(Box<CommitPlan>),
+    /// Commit that the snapshot is in the registry.
+    RecordSnapshot,
+    /// Make sure that the snapshot is on the host.
+    PullImage(Box<SnapshotImage>),
+    /// Commit that the sandbox runs on its new host.
+    Switch,
+    /// Commit that the operation is given up.
+    GiveUp(String),
+    /// Stop a replaced container and rename it.
+    Fence(String, String),
+    /// Remove a snapshot image by its local name.
+    RemoveImage(String),
     /// Remove a container by its full id.
     RemoveContainer(String),
     /// Remove the workspace: volume and folder.
     RemoveWorkspace(Mount),
+    /// Commit that a running incarnation was stopped from outside and has to be started again.
+    Lose(SandboxId, Generation, String),
     /// Commit that a running incarnation died.
     Fail(SandboxId, Generation, String),
 }
@@ -46,16 +68,40 @@ impl fmt::Display for Step {
                 let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
                 write!(f, "wait until it runs with ports {}", ports.join(", "))
             }
+            Self::Freeze(id) => write!(f, "freeze container {}", short(id)),
+            Self::Thaw(id) => write!(f, "thaw container {}", short(id)),
+            Self::CommitImage(plan) => write!(f, "commit container {} as {}", short(&plan.container), plan.snapshot),
+            Self::PushImage(plan) => write!(f, "push {} to {}", plan.snapshot, plan.repository),
+            Self::RecordSnapshot => write!(f, "commit the snapshot"),
+            Self::PullImage(image) => write!(f, "pull {} by {}", image.snapshot, image.digest),
+            Self::Switch => write!(f, "commit the move"),
+            Self::GiveUp(reason) => write!(f, "commit that it is given up: {reason}"),
+            Self::Fence(id, name) => write!(f, "stop container {} and keep it as {name}", short(id)),
+            Self::RemoveImage(name) => write!(f, "remove image {name}"),
             Self::RemoveContainer(id) => write!(f, "remove container {}", short(id)),
             Self::RemoveWorkspace(mount) => write!(f, "remove workspace {}", mount.source),
+            Self::Lose(sandbox, generation, reason) => {
+                write!(f, "start {sandbox} generation {generation} again: {reason}")
+            }
             Self::Fail(sandbox, generation, reason) => write!(f, "fail {sandbox} generation {generation}: {reason}"),
         }
     }
 }
 
+/// Which of a migration's two hosts a step is done on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The sandbox's own host.
+    Here,
+    /// Where it goes.
+    There,
+}
+
 /// A step and why it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
+    /// Where.
+    pub side: Side,
     /// What to do.
     pub step: Step,
     /// Why, in a few words.
@@ -78,7 +124,12 @@ impl Plan {
 
     /// Adds a step at the end.
     pub(crate) fn push(&mut self, step: Step, because: impl Into<String>) {
-        self.steps.push(Planned { step, because: because.into() });
+        self.steps.push(Planned { side: Side::Here, step, because: because.into() });
+    }
+
+    /// Adds a step that is done where the sandbox goes.
+    pub(crate) fn push_there(&mut self, step: Step, because: impl Into<String>) {
+        self.steps.push(Planned { side: Side::There, step, because: because.into() });
     }
 }
 
@@ -90,7 +141,8 @@ impl fmt::Display for Plan {
         }
         for (i, planned) in self.steps.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}. {} ({})", i + 1, planned.step, planned.because)?;
+            let there = if planned.side == Side::There { "there: " } else { "" };
+            write!(f, "{newline}{}. {there}{} ({})", i + 1, planned.step, planned.because)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::{
     exec::{ExecRequest, ExecSession},
     files::Files,
+    images::{CommitPlan, ImageSeen, Pushed, Registry, SnapshotImage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -87,6 +88,9 @@ pub struct ContainerPlan {
     pub labels: BTreeMap<String, String>,
     /// What it starts from.
     pub image: ImageRef,
+    /// Whether `image` is a snapshot with the workspace in it: then the workspace must be empty before Docker fills it, so what an
+    /// interrupted try of the same incarnation left is removed first.
+    pub from_snapshot: bool,
     /// argv of its main process; `None` keeps it alive with an idle process.
     pub command: Option<Vec<String>>,
     /// Plain environment.
@@ -166,6 +170,8 @@ pub struct ContainerSeen {
     pub sandbox: Option<SandboxId>,
     /// The incarnation its labels name.
     pub generation: Option<Generation>,
+    /// The operation its labels name as its maker.
+    pub operation: Option<OperationId>,
     /// Ports published: inside → address and port on the host.
     pub ports: Vec<(u16, IpAddr, u16)>,
     /// When it was made.
@@ -243,6 +249,35 @@ pub trait HostDriver: Send + Sync + 'static {
     /// Removes our networks that no container uses.
     async fn remove_idle_networks(&self, cluster: ClusterId) -> Result<(), HostError>;
 
+    /// Holds a running container's processes still; one that does not run is as still as can be.
+    async fn freeze(&self, container: &str) -> Result<(), HostError>;
+
+    /// Lets them go on; one that was not held still is left as it is.
+    async fn thaw(&self, container: &str) -> Result<(), HostError>;
+
+    /// Makes one image of a container that is held still and of its workspace; an earlier try's is replaced. Squashed when it would
+    /// come near Docker's limit of layers.
+    async fn commit(&self, plan: &CommitPlan) -> Result<(), HostError>;
+
+    /// Pushes what [`HostDriver::commit`] made, resets its configuration in the registry, and answers with its digest.
+    async fn push(&self, plan: &CommitPlan) -> Result<Pushed, HostError>;
+
+    /// Makes sure that a snapshot is on the host under its local name, by digest; answers with the bytes that were fetched.
+    async fn pull(&self, image: &SnapshotImage) -> Result<ByteCount, HostError>;
+
+    /// Stops a replaced container and gives it this name; missing is success.
+    async fn fence(&self, container: &str, name: &str) -> Result<(), HostError>;
+
+    /// The cluster's snapshot images on the host.
+    async fn list_snapshots(&self, cluster: ClusterId) -> Result<Vec<ImageSeen>, HostError>;
+
+    /// Removes a snapshot image by its local name; missing is success, one in use is `conflict`.
+    async fn remove_snapshot(&self, name: &str) -> Result<(), HostError>;
+
+    /// Removes the cluster's images that have no name any more: a commit that was cut short goes on inside Docker. Only while no
+    /// operation is under way on the host.
+    async fn sweep_snapshots(&self, cluster: ClusterId) -> Result<(), HostError>;
+
     /// Starts a process in a running container.
     async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError>;
 
@@ -274,6 +309,9 @@ pub struct DialTarget {
 pub trait Dial: Send + Sync + 'static {
     /// The driver of a host.
     fn dial(&self, target: &DialTarget) -> Arc<dyn HostDriver>;
+
+    /// The registry that snapshots go through, if one is configured.
+    fn registry(&self) -> Option<Arc<dyn Registry>>;
 
     /// Asks an SSH host for its key without logging in: OpenSSH's one-line form and the SHA-256 fingerprint. `None` for `unix://`.
     ///

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod exec;
 pub mod files;
 pub mod host;
+pub mod images;
 pub mod ledger;
 pub mod membership;
 
@@ -14,5 +15,6 @@ pub use host::{
     ByteStream, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, Dial, DialTarget, HostDriver, HostError,
     HostFailure, LogOptions, Mount, NetworkPlan, PortPublish, SurveyReport,
 };
+pub use images::{CommitPlan, ImageSeen, Pushed, Registry, SnapshotImage, StoredSeen};
 pub use ledger::{Applied, LeaderHandler, LeaderView, Ledger, LedgerError};
 pub use membership::{ClusterMember, MemberRole, Membership};

@@ -34,6 +34,13 @@ pub(crate) struct Found {
     tenant: Option<u32>,
 }
 
+impl Found {
+    /// A host that was named instead of found.
+    pub(crate) const fn named(slot: u32, score: Score, tenant: Option<u32>) -> Self {
+        Self { slot, score, tenant }
+    }
+}
+
 /// A request's tenant and group on one host, as its view has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Presence {
