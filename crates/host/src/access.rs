@@ -1,7 +1,9 @@
 //! How one host is reached: over SSH, or through the socket of this machine; the same for all above.
 
 use crate::{
+    door::{Door, Local},
     error, limits,
+    registry::Place,
     ssh::{SshHost, SshStream},
 };
 use plimsoll_lifecycle::ports::HostError;
@@ -61,6 +63,7 @@ pub(crate) struct LocalHost {
     socket: PathBuf,
     connections: Arc<Semaphore>,
     polls: Arc<Semaphore>,
+    door: Local,
 }
 
 /// A byte stream to Docker's socket.
@@ -75,6 +78,7 @@ impl Access {
             socket: socket.to_owned(),
             connections: Arc::new(Semaphore::new(LOCAL_CONNECTIONS)),
             polls: Arc::new(Semaphore::new(LOCAL_POLLS)),
+            door: Local::default(),
         })
     }
 
@@ -83,6 +87,14 @@ impl Access {
         match self {
             Self::Ssh(host) => host.open(class).await.map(Io::Ssh),
             Self::Local(host) => host.open(class).await,
+        }
+    }
+
+    /// Makes the registry reachable for the host's Docker on its own loopback address, for as long as the answer is held.
+    pub(crate) async fn registry(&self, place: &Place) -> Result<Door, HostError> {
+        match self {
+            Self::Ssh(host) => host.forward(place).await.map(Door::Forwarded),
+            Self::Local(host) => host.door.open(place).await,
         }
     }
 

@@ -2,27 +2,30 @@
 
 use crate::{
     access::Access,
-    docker::{self, Api},
+    docker::{self, Api, snapshot},
     exec, limits,
     machine::{self, Memory},
+    registry::Client,
 };
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::{
-    ByteStream, ContainerPlan, ContainerSeen, ContainerStats, ExecRequest, ExecSession, Files, HostDriver, HostError,
-    LogOptions, Mount, SurveyReport,
+    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerStats, ExecRequest, ExecSession, Files, HostDriver,
+    HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
 };
-use plimsoll_types::{ClusterId, HostFacts, ImageRef, MeasuredLoad};
+use plimsoll_types::{Bytes as ByteCount, ClusterId, HostFacts, ImageRef, MeasuredLoad};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// One host.
 pub(crate) struct Driver {
     pub(crate) api: Arc<Api>,
     memory: Memory,
+    registry: Option<Arc<Client>>,
+    squash_at: usize,
 }
 
 impl Driver {
-    pub(crate) fn new(name: String, access: Access) -> Self {
-        Self { api: Arc::new(Api::new(name, Arc::new(access))), memory: Memory::default() }
+    pub(crate) fn new(name: String, access: Access, registry: Option<Arc<Client>>, squash_at: usize) -> Self {
+        Self { api: Arc::new(Api::new(name, Arc::new(access))), memory: Memory::default(), registry, squash_at }
     }
 
     pub(crate) async fn within<T>(
@@ -83,6 +86,52 @@ impl HostDriver for Driver {
             docker::remove_idle_networks(&self.api, cluster).await
         })
         .await
+    }
+
+    async fn freeze(&self, container: &str) -> Result<(), HostError> {
+        self.within("freeze", limits::FREEZE, docker::freeze::freeze(&self.api, container)).await
+    }
+
+    async fn thaw(&self, container: &str) -> Result<(), HostError> {
+        self.within("thaw", limits::FREEZE, docker::freeze::thaw(&self.api, container)).await
+    }
+
+    async fn commit(&self, plan: &CommitPlan) -> Result<(), HostError> {
+        let committing = async {
+            // Two commits of one sandbox would take each other's helper away.
+            let _alone = self.api.commits.lock(&plan.container).await;
+            snapshot::commit(&self.api, plan, self.squash_at).await
+        };
+        self.within("commit", limits::COMMIT, committing).await
+    }
+
+    async fn push(&self, plan: &CommitPlan) -> Result<Pushed, HostError> {
+        let pushing = async {
+            let registry = self.registry.as_ref().ok_or_else(snapshot::registry_missing)?;
+            snapshot::push(&self.api, registry, plan).await
+        };
+        self.within("push", limits::PUSH, pushing).await
+    }
+
+    async fn pull(&self, image: &SnapshotImage) -> Result<ByteCount, HostError> {
+        let pulling = snapshot::pull(&self.api, self.registry.as_deref(), image);
+        self.within("pull", limits::PUSH, pulling).await
+    }
+
+    async fn fence(&self, container: &str, name: &str) -> Result<(), HostError> {
+        self.within("fence", limits::REMOVE, docker::fence(&self.api, container, name)).await
+    }
+
+    async fn list_snapshots(&self, cluster: ClusterId) -> Result<Vec<ImageSeen>, HostError> {
+        self.within("list_snapshots", limits::CALL, snapshot::list(&self.api, cluster)).await
+    }
+
+    async fn remove_snapshot(&self, name: &str) -> Result<(), HostError> {
+        self.within("remove_snapshot", limits::REMOVE, snapshot::remove(&self.api, name)).await
+    }
+
+    async fn sweep_snapshots(&self, cluster: ClusterId) -> Result<(), HostError> {
+        self.within("sweep_snapshots", limits::REMOVE, snapshot::sweep(&self.api, cluster)).await
     }
 
     async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError> {

@@ -7,6 +7,7 @@
 mod access;
 mod dial;
 mod docker;
+mod door;
 mod driver;
 mod error;
 mod exec;
@@ -14,7 +15,9 @@ mod files;
 mod limits;
 mod machine;
 pub mod metrics;
+mod registry;
 mod ssh;
 
 pub use dial::{Dialer, Options};
+pub use registry::RegistryOptions;
 pub use ssh::keys::{Keys, SecretText};

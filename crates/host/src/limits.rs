@@ -38,6 +38,17 @@ pub(crate) const FILE: Duration = Duration::from_secs(30);
 /// File operations that move content: 1 GiB at 1 MiB/s takes 17 minutes.
 pub(crate) const FILE_STREAM: Duration = Duration::from_secs(3600);
 
+/// Holding a container still or letting it go: milliseconds, but behind whatever Docker is busy with.
+pub(crate) const FREEZE: Duration = Duration::from_secs(20);
+/// Copying a workspace, committing twice and perhaps squashing, all on the host's own disk: 10 GiB at 20 MiB/s.
+pub(crate) const COMMIT: Duration = Duration::from_secs(600);
+/// A push: Docker packs at about 30 MiB/s, so 10 GiB take six minutes on a good link.
+pub(crate) const PUSH: Duration = Duration::from_secs(1800);
+/// One request to the registry. It answers small ones in milliseconds; a loaded disk takes seconds.
+pub(crate) const REGISTRY: Duration = Duration::from_secs(15);
+/// Listing all of a registry, page by page.
+pub(crate) const REGISTRY_LIST: Duration = Duration::from_secs(120);
+
 /// How long a container that is stopped to be fenced has to end by itself.
 pub(crate) const FENCE_GRACE_S: i32 = 5;
 /// How long a container with a main process of its own is watched after its start.

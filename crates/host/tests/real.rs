@@ -15,3 +15,11 @@ mod containers;
 mod exec;
 #[path = "real/files.rs"]
 mod files;
+#[path = "real/freezing.rs"]
+mod freezing;
+#[path = "real/registry.rs"]
+mod registry;
+#[path = "real/snapshots.rs"]
+mod snapshots;
+#[path = "real/trouble.rs"]
+mod trouble;

@@ -49,6 +49,8 @@ pub(crate) struct Api {
     pub(crate) networks: tokio::sync::RwLock<()>,
     /// Held by volume while a workspace gets its container, or is removed.
     pub(crate) workspaces: Names,
+    /// Held by container while a snapshot is made of it.
+    pub(crate) commits: Names,
     /// How many CPUs Docker said it has; zero until it was asked.
     cpus: AtomicU64,
     /// Ids of images whose passwd file knows the sandboxes' user.
@@ -70,6 +72,7 @@ impl Api {
             access,
             networks: tokio::sync::RwLock::default(),
             workspaces: Names::default(),
+            commits: Names::default(),
             cpus: AtomicU64::new(0),
             accounts: Mutex::default(),
             agreed: Mutex::new(None),

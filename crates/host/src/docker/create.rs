@@ -2,16 +2,13 @@
 //!
 //! A container that is not this cluster's is never touched, and one of ours is stopped and renamed, never removed.
 
-use super::{Api, account, hardening, image, network, remove, seen, workspace};
-use crate::{
-    error::{self, DockerError, Refused},
-    limits,
+use super::{Api, account, fence, hardening, image, network, remove, seen, workspace};
+use crate::error::{self, DockerError, Refused};
+use bollard::{models::ContainerInspectResponse, query_parameters::CreateContainerOptionsBuilder};
+use plimsoll_lifecycle::{
+    naming,
+    ports::{ContainerPlan, ContainerSeen, ContainerState, HostError},
 };
-use bollard::{
-    models::ContainerInspectResponse,
-    query_parameters::{CreateContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder},
-};
-use plimsoll_lifecycle::ports::{ContainerPlan, ContainerSeen, ContainerState, HostError};
 use plimsoll_types::{Code, Generation, SandboxId};
 
 /// Each further attempt means that somebody else used the name or removed the network in between; more than two do not happen.
@@ -33,7 +30,10 @@ pub(crate) async fn create(api: &Api, plan: &ContainerPlan) -> Result<ContainerS
                     return Ok(found);
                 }
                 Verdict::Broken => remove::container(api, &found.id).await?,
-                Verdict::Fence => fence(api, &found).await?,
+                Verdict::Fence => {
+                    let name = naming::fenced(&found.name, found.generation.unwrap_or_default());
+                    fence::fence(api, &found.id, &name).await?;
+                }
                 Verdict::Newer => return Err(superseded(api, plan, &found)),
                 Verdict::Foreign => return Err(foreign(api, plan)),
             }
@@ -54,6 +54,10 @@ async fn make(api: &Api, plan: &ContainerPlan) -> Result<Option<ContainerSeen>, 
     // Held until the container uses the workspace, so that it is not removed as left over in between.
     let _alone = api.workspaces.lock(&plan.workspace.volume).await;
     let image_id = found.id.as_deref().unwrap_or(plan.image.as_str());
+    if plan.from_snapshot {
+        // Docker fills only an empty volume: what an interrupted try left half-filled would silently be kept.
+        workspace::clear(api, &plan.workspace, plan.cluster).await?;
+    }
     workspace::prepare(api, plan, image_id).await?;
     // Held until the container uses the network, so that it is not removed as idle in between.
     let _networks = api.networks.read().await;
@@ -103,28 +107,6 @@ fn judge(plan: &ContainerPlan, found: &ContainerSeen) -> Verdict {
         std::cmp::Ordering::Equal => Verdict::Adopt,
         std::cmp::Ordering::Less => Verdict::Fence,
         std::cmp::Ordering::Greater => Verdict::Newer,
-    }
-}
-
-/// Stops a container of an older incarnation and takes its name away. Stopped first: never are two reachable.
-async fn fence(api: &Api, found: &ContainerSeen) -> Result<(), HostError> {
-    let docker = api.call().await?;
-    let options = StopContainerOptionsBuilder::new().t(limits::FENCE_GRACE_S).build();
-    match docker.stop_container(&found.id, Some(options)).await.map_err(DockerError::from) {
-        Ok(()) => {}
-        // Stopped already, or gone.
-        Err(error) if matches!(error.status(), Some(304 | 404)) => {}
-        Err(error) => return Err(error::docker("stop a container of an older generation", error)),
-    }
-    let generation = found.generation.unwrap_or_default();
-    let short: String = found.id.chars().take(12).collect();
-    let name = format!("{}.g{generation}.fenced-{short}", found.name);
-    let options = RenameContainerOptionsBuilder::new().name(&name).build();
-    tracing::warn!(host = api.name, container = found.id, name, "fenced a container of an older generation");
-    match docker.rename_container(&found.id, options).await.map_err(DockerError::from) {
-        Ok(()) => Ok(()),
-        Err(error) if error.status() == Some(404) => Ok(()),
-        Err(error) => Err(error::docker("rename a container of an older generation", error)),
     }
 }
 

@@ -4,11 +4,11 @@
 //! It runs one fixed program of the sandbox's own image, without network and with the capabilities that this needs; it leaves
 //! nothing behind, and what a crash leaves is removed by the next try, because its name is fixed, or with its sandbox.
 
-use super::{Api, seen};
-use crate::error::{self, DockerError};
+use super::{Api, remove as removing, seen};
+use crate::error;
 use bollard::{
     models::{ContainerCreateBody, HostConfig},
-    query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptions},
+    query_parameters::{CreateContainerOptionsBuilder, WaitContainerOptions},
 };
 use futures_util::StreamExt;
 use plimsoll_lifecycle::{naming::label, ports::HostError};
@@ -65,7 +65,7 @@ pub(crate) async fn run(api: &Api, job: &Job<'_>) -> Result<(), HostError> {
     }
 }
 
-async fn wait(api: &Api, name: &str) -> Result<i64, HostError> {
+pub(super) async fn wait(api: &Api, name: &str) -> Result<i64, HostError> {
     let docker = api.call().await?;
     docker.start_container(name, None).await.map_err(|e| error::docker("start a helper container", e))?;
     let mut waiting = std::pin::pin!(docker.wait_container(name, None::<WaitContainerOptions>));
@@ -77,16 +77,11 @@ async fn wait(api: &Api, name: &str) -> Result<i64, HostError> {
     }
 }
 
-async fn remove(api: &Api, name: &str, cluster: ClusterId) -> Result<(), HostError> {
+pub(super) async fn remove(api: &Api, name: &str, cluster: ClusterId) -> Result<(), HostError> {
     let Some(found) = seen::inspect(api, name).await? else { return Ok(()) };
     if found.cluster != Some(cluster) {
         let text = format!("container {name} on host {} is not this cluster's; remove or rename it", api.name);
         return Err(error::this_host(Code::NameClash, text));
     }
-    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    match api.call().await?.remove_container(&found.id, Some(options)).await.map_err(DockerError::from) {
-        Ok(()) => Ok(()),
-        Err(error) if error.status() == Some(404) => Ok(()),
-        Err(error) => Err(error::docker("remove a helper container", error)),
-    }
+    removing::container(api, &found.id).await
 }

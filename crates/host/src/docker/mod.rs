@@ -5,7 +5,9 @@
 mod account;
 mod api;
 mod create;
+mod fence;
 mod frames;
+pub(crate) mod freeze;
 mod hardening;
 mod helper;
 mod image;
@@ -13,6 +15,7 @@ mod names;
 mod network;
 mod raw;
 mod seen;
+pub(crate) mod snapshot;
 mod start;
 pub(crate) mod stats;
 mod workspace;
@@ -22,6 +25,7 @@ pub(crate) mod remove;
 
 pub(crate) use api::Api;
 pub(crate) use create::create as create_container;
+pub(crate) use fence::fence;
 pub(crate) use frames::{Channel, Frames};
 pub(crate) use hardening::sandbox_user;
 pub(crate) use image::{ensure as ensure_image, inspect as inspect_image};

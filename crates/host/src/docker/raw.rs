@@ -21,6 +21,13 @@ pub(crate) fn get(path: &str) -> Result<Request<Full<Bytes>>, DockerError> {
     Request::get(path).header(HOST, "docker").body(Full::default()).map_err(|e| lost(&e))
 }
 
+/// A POST whose answer is read as it comes.
+pub(crate) fn post(path: &str, headers: &[(&str, &str)], body: Bytes) -> Result<Request<Full<Bytes>>, DockerError> {
+    let request = Request::post(path).header(HOST, "docker");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Full::from(body)).map_err(|e| lost(&e))
+}
+
 /// A POST whose answer turns the connection into a byte stream.
 pub(crate) fn upgrade(path: &str, body: &serde_json::Value) -> Result<Request<Full<Bytes>>, DockerError> {
     Request::post(path)

@@ -14,7 +14,7 @@ use plimsoll_lifecycle::{
     naming::label,
     ports::{ContainerSeen, ContainerState, HostError},
 };
-use plimsoll_types::{ClusterId, Code, Generation, Timestamp};
+use plimsoll_types::{ClusterId, Code, Generation, OperationId, Timestamp};
 use std::{collections::HashMap, net::IpAddr};
 
 /// Looks at one container; `None` if there is none.
@@ -72,6 +72,7 @@ pub(crate) fn from_inspect(found: &ContainerInspectResponse) -> ContainerSeen {
         cluster: owner.cluster,
         sandbox: owner.sandbox,
         generation: owner.generation,
+        operation: owner.operation,
         ports: found.network_settings.as_ref().and_then(|net| net.ports.as_ref()).map(published).unwrap_or_default(),
         created_at: found.created.as_deref().and_then(unix_ms).map_or(Timestamp::ZERO, Timestamp),
     }
@@ -97,6 +98,7 @@ fn from_summary(found: &ContainerSummary) -> ContainerSeen {
         cluster: owner.cluster,
         sandbox: owner.sandbox,
         generation: owner.generation,
+        operation: owner.operation,
         ports,
         created_at: Timestamp(found.created.and_then(|s| u64::try_from(s).ok()).unwrap_or(0).saturating_mul(1000)),
     }
@@ -106,6 +108,7 @@ struct Owner {
     cluster: Option<ClusterId>,
     sandbox: Option<plimsoll_types::SandboxId>,
     generation: Option<Generation>,
+    operation: Option<OperationId>,
 }
 
 impl Owner {
@@ -115,6 +118,7 @@ impl Owner {
             cluster: get(label::CLUSTER).and_then(|text| text.parse().ok()),
             sandbox: get(label::SANDBOX).and_then(|text| text.parse().ok()),
             generation: get(label::GENERATION).and_then(|text| text.parse().ok()).map(Generation),
+            operation: get(label::OPERATION).and_then(|text| text.parse().ok()),
         }
     }
 }

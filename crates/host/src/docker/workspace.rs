@@ -64,7 +64,11 @@ pub(crate) async fn list(api: &Api, cluster: ClusterId) -> Result<Vec<Mount>, Ho
 
 /// After the container was created: Docker has then copied what the image holds at the mount's target into an empty volume,
 /// and with it the owner of the image's folder, often root.
+/// A snapshot's folder has the owner that the sandbox gave it.
 pub(crate) async fn own(api: &Api, plan: &ContainerPlan) -> Result<(), HostError> {
+    if plan.from_snapshot {
+        return Ok(());
+    }
     let owner = sandbox_user();
     let owned = api.access.command(Class::Call, OWN, &[&plan.workspace.source, &owner]).await?;
     if owned.succeeded() { Ok(()) } else { own_by_helper(api, plan).await }
@@ -128,6 +132,12 @@ pub(crate) async fn remove(api: &Api, workspace: &Mount, cluster: ClusterId) -> 
     check(workspace)?;
     // A create of the session's next sandbox must find all of it or nothing.
     let _alone = api.workspaces.lock(&workspace.volume).await;
+    clear(api, workspace, cluster).await
+}
+
+/// The same, for who holds the workspace's lock.
+pub(crate) async fn clear(api: &Api, workspace: &Mount, cluster: ClusterId) -> Result<(), HostError> {
+    check(workspace)?;
     let volume = match api.call().await?.inspect_volume(&workspace.volume).await.map_err(DockerError::from) {
         Ok(volume) => Some(volume),
         Err(error) if error.status() == Some(404) => None,

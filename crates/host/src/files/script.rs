@@ -110,6 +110,12 @@ pub(crate) const RENAME: &str = r#"
 mkdir -p -- "${2%/*}/" && exec mv -f -T -- "$1" "$2"
 "#;
 
+/// $1 target, $2 the link's path. There is always either what was there or the link.
+pub(crate) const LINK: &str = r#"
+[ -L "$2" ] && [ "$(readlink -- "$2")" = "$1" ] && exit 0
+rm -f -- "$2.link" && ln -s -- "$1" "$2.link" && mv -f -T -- "$2.link" "$2"
+"#;
+
 /// $1 path, $2 something if all below it goes too.
 pub(crate) const REMOVE: &str = r#"
 [ -e "$1" ] || [ -L "$1" ] || exit 44

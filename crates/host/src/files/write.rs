@@ -13,7 +13,10 @@ use crate::{
 };
 use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
-use plimsoll_lifecycle::ports::{ByteStream, HostError, WriteOptions};
+use plimsoll_lifecycle::{
+    naming,
+    ports::{ByteStream, HostError, WriteOptions},
+};
 use plimsoll_types::Code;
 use rand::Rng;
 use std::sync::{
@@ -23,6 +26,8 @@ use std::sync::{
 
 /// Bodies up to this size are held and go in one process: most files are small, and a process costs 70 ms.
 const SMALL: usize = 256 << 10;
+/// Where the platform's environment really is: beside the secret environment, on the sandbox's tmpfs.
+const PLATFORM_ENV: &str = "/run/plimsoll/platform-env.json";
 const DEFAULT_MODE: u32 = 0o644;
 /// Room for what these scripts print: nothing.
 const NOTHING: usize = 4096;
@@ -35,6 +40,14 @@ pub(crate) async fn write(
     body: ByteStream,
 ) -> Result<(), HostError> {
     let path = script::check_target(path)?;
+    if path == naming::PLATFORM_ENV_FILE && options.user.is_none() && options.owner.is_none() {
+        // It holds secrets, and what is in the root filesystem is in every snapshot: the content goes into memory, and its place
+        // gets a link to it, which may travel.
+        Box::pin(write(api, container, PLATFORM_ENV, options, body)).await?;
+        return script::run(api, container, None, path, (script::LINK, &[PLATFORM_ENV, path]), None, NOTHING)
+            .await
+            .map(drop);
+    }
     let mode = options.mode.unwrap_or(DEFAULT_MODE);
     if mode > 0o7777 {
         return Err(error::permanent(Code::InvalidRequest, format!("mode {mode:o} has bits that no file has")));

@@ -2,6 +2,7 @@
 
 use super::{
     command,
+    forward::{Forward, Forwarded},
     link::Link,
     login::{Connection, Login},
     pool::{Lease, Pool},
@@ -9,6 +10,7 @@ use super::{
 use crate::{
     access::{Class, Output},
     error, limits,
+    registry::Place,
 };
 use plimsoll_lifecycle::ports::HostError;
 use plimsoll_types::Code;
@@ -37,6 +39,7 @@ pub(crate) struct SshHost {
     login: Arc<Login>,
     link: Link,
     pool: Arc<Pool>,
+    forward: Forward,
     call_channels: Arc<Semaphore>,
     poll_channels: Arc<Semaphore>,
     call_sessions: Semaphore,
@@ -63,6 +66,7 @@ impl SshHost {
         Self {
             link: Link::new(Arc::clone(&login)),
             pool: Pool::new(Arc::clone(&login)),
+            forward: Forward::new(Arc::clone(&login)),
             call_channels: Arc::new(Semaphore::new(CALL_CHANNELS)),
             poll_channels: Arc::new(Semaphore::new(POLL_CHANNELS)),
             call_sessions: Semaphore::new(CALL_SESSIONS),
@@ -88,6 +92,13 @@ impl SshHost {
         let connection = self.link.get().await?;
         let stream = self.streamlocal(&connection).await?;
         Ok(SshStream { stream, _held: Held::Shared(connection, permit) })
+    }
+
+    /// Makes the registry reachable from the host, for as long as the answer is held.
+    pub(crate) async fn forward(&self, place: &Place) -> Result<Arc<Forwarded>, HostError> {
+        // First the shared connection: it knows whether the host answers, and backs off if not.
+        self.link.get().await?;
+        self.forward.open(place).await
     }
 
     /// Runs a fixed script on the machine.

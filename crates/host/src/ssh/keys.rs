@@ -18,6 +18,11 @@ impl SecretText {
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
+
+    /// The text, for who sends it where it belongs.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for SecretText {

@@ -3,6 +3,7 @@
 //! Password and keyboard-interactive authentication do not exist here.
 
 use super::{
+    forward::Pipe,
     keys::{Credential, Keys},
     pin::{self, Pin},
 };
@@ -44,7 +45,12 @@ pub(crate) struct Connection {
 impl Login {
     /// Logs in once.
     pub(crate) async fn connect(&self) -> Result<Connection, HostError> {
-        let result = match tokio::time::timeout(limits::CONNECT, self.connect_inner()).await {
+        self.connect_with(None).await
+    }
+
+    /// Logs in once, to a connection through which the host may pass connections on to us.
+    pub(crate) async fn connect_with(&self, pipe: Option<Pipe>) -> Result<Connection, HostError> {
+        let result = match tokio::time::timeout(limits::CONNECT, self.connect_inner(pipe)).await {
             Ok(result) => result,
             Err(_) => Err(self.unreachable(&format!("no answer within {} s", limits::CONNECT.as_secs()))),
         };
@@ -52,7 +58,7 @@ impl Login {
         result
     }
 
-    async fn connect_inner(&self) -> Result<Connection, HostError> {
+    async fn connect_inner(&self, pipe: Option<Pipe>) -> Result<Connection, HostError> {
         let pinned = match &self.host_key {
             None => None,
             Some(line) => Some(PublicKey::from_openssh(line).map_err(|_| {
@@ -61,7 +67,7 @@ impl Login {
                 error::this_host(Code::HostKeyUnknown, text)
             })?),
         };
-        let mut handle = self.greet(pinned).await?;
+        let mut handle = self.greet(pinned, pipe).await?;
         // The host's key is checked before a private key is even read.
         match self.keys.credential(&self.identity).await? {
             Credential::Key(key) => {
@@ -76,12 +82,12 @@ impl Login {
         Ok(Connection { handle, _open: metrics::Open::connection(&self.name) })
     }
 
-    async fn greet(&self, pinned: Option<PublicKey>) -> Result<Handle<Pin>, HostError> {
+    async fn greet(&self, pinned: Option<PublicKey>, pipe: Option<Pipe>) -> Result<Handle<Pin>, HostError> {
         let stream =
             TcpStream::connect((self.addr.as_str(), self.port)).await.map_err(|e| self.unreachable(&e.to_string()))?;
         // Requests are small and answered at once; Nagle would add 40 ms to each.
         stream.set_nodelay(true).map_err(|e| self.unreachable(&e.to_string()))?;
-        let (handler, seen) = Pin::new(pinned.clone());
+        let (handler, seen) = Pin::new(pinned.clone(), pipe);
         match client::connect_stream(Arc::new(config(pinned.as_ref())), stream, handler).await {
             Ok(handle) => Ok(handle),
             Err(russh::Error::UnknownKey) => Err(match seen.get() {
@@ -159,7 +165,7 @@ pub(crate) async fn host_key(addr: &str, port: u16) -> Result<(String, String), 
     };
     let ask = async {
         let stream = TcpStream::connect((addr, port)).await.map_err(|e| unreachable(e.to_string()))?;
-        let (handler, seen) = Pin::new(None);
+        let (handler, seen) = Pin::new(None, None);
         // The handler refuses every key, so this always ends before a login.
         let ended = client::connect_stream(Arc::new(config(None)), stream, handler).await;
         let key = seen.get().ok_or_else(|| match ended {

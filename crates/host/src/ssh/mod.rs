@@ -3,6 +3,7 @@
 //! Nothing here knows Docker's API.
 
 mod command;
+pub(crate) mod forward;
 mod host;
 pub(crate) mod keys;
 mod link;

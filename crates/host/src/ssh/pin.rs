@@ -1,15 +1,22 @@
 //! The pinned host key: compared on every connection, never learned silently.
 
+use super::forward::Pipe;
 use crate::error;
 use plimsoll_lifecycle::ports::HostError;
 use plimsoll_types::Code;
-use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{
+    Channel, ChannelOpenFailure,
+    client::{ChannelOpenHandle, Msg, Session},
+    keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Answers the client library's question whether to go on with the host's key.
 pub(crate) struct Pin {
     pinned: Option<PublicKey>,
     seen: Seen,
+    /// Where connections that the host passes on to us go; without one they are refused.
+    pipe: Option<Pipe>,
 }
 
 /// The key the host showed, for whoever explains a refusal.
@@ -23,9 +30,9 @@ impl Seen {
 }
 
 impl Pin {
-    pub(crate) fn new(pinned: Option<PublicKey>) -> (Self, Seen) {
+    pub(crate) fn new(pinned: Option<PublicKey>, pipe: Option<Pipe>) -> (Self, Seen) {
         let seen = Seen::default();
-        (Self { pinned, seen: seen.clone() }, seen)
+        (Self { pinned, seen: seen.clone(), pipe }, seen)
     }
 }
 
@@ -37,6 +44,26 @@ impl russh::client::Handler for Pin {
         let same = self.pinned.as_ref().is_some_and(|pinned| pinned.key_data() == key.key_data());
         *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
         Ok(same)
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match self.pipe.as_ref().and_then(Pipe::permit) {
+            Some(piping) => {
+                reply.accept().await;
+                piping.carry(channel.into_stream());
+            }
+            None => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+        }
+        Ok(())
     }
 }
 

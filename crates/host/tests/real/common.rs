@@ -21,6 +21,11 @@ pub(crate) async fn lab(test: &str) -> Option<Lab> {
 
 /// The same, with these options.
 pub(crate) async fn lab_with(test: &str, options: LabOptions) -> Option<Lab> {
+    lab_of(1, test, options).await
+}
+
+/// The same, with so many hosts.
+pub(crate) async fn lab_of(hosts: usize, test: &str, options: LabOptions) -> Option<Lab> {
     if let Err(why) = Lab::supported() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} cannot be skipped in CI: {why}");
         static SAID: Once = Once::new();
@@ -30,7 +35,7 @@ pub(crate) async fn lab_with(test: &str, options: LabOptions) -> Option<Lab> {
         });
         return None;
     }
-    Some(Lab::start(LabOptions { hosts: 1, prefix: "host-".into(), ..options }).await.expect("a lab"))
+    Some(Lab::start(LabOptions { hosts, prefix: "host-".into(), ..options }).await.expect("a lab"))
 }
 
 pub(crate) fn target(host: &LabHost) -> DialTarget {
@@ -43,7 +48,7 @@ pub(crate) fn target(host: &LabHost) -> DialTarget {
 }
 
 pub(crate) fn dial(target: &DialTarget) -> Arc<dyn HostDriver> {
-    Dialer::new(Options { keys: Keys::default() }).dial(target)
+    Dialer::new(Options { keys: Keys::default(), registry: None }).dial(target)
 }
 
 pub(crate) fn cluster() -> ClusterId {
@@ -60,6 +65,7 @@ pub(crate) fn plan(session: u64, generation: u64) -> ContainerPlan {
         operation: OperationId::from_parts(session, 7),
         labels: BTreeMap::from([("plimsoll.session".to_owned(), format!("s{session}"))]),
         image: ImageRef::new(LAB_IMAGE).expect("image"),
+        from_snapshot: false,
         command: None,
         env: BTreeMap::from([("GREETING".to_owned(), "hello world".to_owned())]),
         cpu: MilliCpu(500),

@@ -78,7 +78,7 @@ async fn keys_are_checked_on_both_sides() {
     let mut default = pinned.clone();
     default.identity = Identity::NodeDefault;
     let keys = Keys { default_file: None, default_text: Some(SecretText::new(&text)) };
-    Dialer::new(Options { keys }).dial(&default).list_containers(cluster()).await.unwrap();
+    Dialer::new(Options { keys, registry: None }).dial(&default).list_containers(cluster()).await.unwrap();
 
     // A reinstalled machine, or somebody in between.
     let old = host.host_key();

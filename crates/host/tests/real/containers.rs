@@ -48,7 +48,7 @@ async fn a_name_is_taken_once() {
     assert_ne!(second.id, started.id);
     let old = driver.inspect(&started.id).await.unwrap().expect("kept");
     assert!(matches!(old.state, ContainerState::Exited(_)), "{old:?}");
-    assert_eq!(old.name, format!("{}.g1.fenced-{}", first.name, &started.id[..12]));
+    assert_eq!(old.name, naming::fenced(&first.name, first.generation));
     assert_eq!(error(driver.start_container(&old.id).await, "starting a fenced one").code, Code::Conflict);
     assert_eq!(error(driver.create_container(&first).await, "an outdated create").code, Code::Conflict);
 
