@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use plimsoll_lifecycle::ports::SurveyReport;
 use plimsoll_state::{ApiKey, Host, Policy, Role};
 use plimsoll_types::{
-    HostAddress, HostId, HostName, Identity, KeyId, Labels, MeasuredLoad, PublishAddress, Resources, TenantId,
+    HostAddress, HostId, HostName, Identity, KeyId, Labels, MeasuredLoad, Millis, Phase, PublishAddress, Resources,
+    SandboxId, TenantId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -52,6 +53,76 @@ pub struct HostStatus {
     pub load: Option<MeasuredLoad>,
 }
 
+/// How a host is to be drained.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainWish {
+    /// Most moves at once; the policy's number if left out.
+    pub parallel: Option<u32>,
+    /// How long moves are begun; what is left then stays. For ever if left out.
+    pub deadline: Option<Millis>,
+    /// Why, for whoever finds it drained.
+    pub reason: String,
+}
+
+/// How far a drain is, or, for a host that is not drained, what a drain would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainStatus {
+    /// Which host.
+    pub host: HostName,
+    /// Whether it is being drained.
+    pub draining: bool,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Until when moves are begun.
+    pub deadline: Option<Timestamp>,
+    /// Most moves at once.
+    pub parallel: u32,
+    /// Why it is drained.
+    pub reason: String,
+    /// Sandboxes that are on their way to another host now.
+    pub moving: u32,
+    /// Sandboxes that moved away since the drain began and are still known.
+    pub moved: u32,
+    /// Every sandbox that still holds room on it, those on their way included.
+    pub left: Vec<LeftBehind>,
+}
+
+impl DrainStatus {
+    /// Whether nothing is left, so that the host can be taken away.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+}
+
+/// A sandbox on a host that is, or would be, drained.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeftBehind {
+    /// Which.
+    pub sandbox: SandboxId,
+    /// Its phase.
+    pub phase: Phase,
+    /// Why it is still there, or why it cannot go.
+    pub why: String,
+    /// Where it is going, or would go now; `None` if nowhere.
+    pub would_go: Option<HostName>,
+}
+
+/// A move that evens out how full hosts are.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProposedMove {
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// From where.
+    pub from: HostName,
+    /// To where.
+    pub to: HostName,
+    /// Why it is moved; after a rebalance that was performed, also why it could not be begun.
+    pub reason: String,
+    /// Whether it was begun: false for a dry run and for a move that was refused.
+    pub begun: bool,
+}
+
 /// What operators do.
 #[async_trait]
 pub trait ClusterOperations: Send + Sync + 'static {
@@ -76,6 +147,20 @@ pub trait ClusterOperations: Send + Sync + 'static {
     /// Forgets a host that holds no sandboxes, after what is left of ours on it was removed. Answers with what an operator should
     /// know: above all, what may be left because the host did not answer.
     async fn remove_host(&self, host: HostId) -> Result<Vec<String>, Error>;
+
+    /// Empties a host: it takes nothing new, and what runs there is moved away, a few at a time, until it is undrained. Done again
+    /// changes how. Errors: `host_not_found`, `registry_missing`.
+    async fn drain_host(&self, host: HostId, wish: DrainWish) -> Result<(), Error>;
+
+    /// Ends a drain; moves that were begun go on.
+    async fn undrain_host(&self, host: HostId) -> Result<(), Error>;
+
+    /// How far a drain is; for a host that is not drained, what a drain would do with each of its sandboxes.
+    async fn drain_status(&self, host: HostId) -> Result<DrainStatus, Error>;
+
+    /// The fewest moves that bring hosts closer together than this difference of dominant shares, in thousandths (200 if left out);
+    /// begins them too unless it is a dry run.
+    async fn rebalance(&self, dry_run: bool, spread_permille: Option<u32>) -> Result<Vec<ProposedMove>, Error>;
 
     /// The policy in force.
     async fn policy(&self) -> Result<Policy, Error>;

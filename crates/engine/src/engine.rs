@@ -7,9 +7,11 @@ use crate::{
         self,
         desk::{Desk, Handler},
         leading::Shown,
+        stillness::Stillness,
     },
     node::Node,
     options::EngineOptions,
+    sessions::{self, Sessions},
 };
 use plimsoll_lifecycle::ports::{Clock, Dial, Ledger};
 use std::sync::Arc;
@@ -30,7 +32,9 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> (Self, Arc<VpsClusterProvider>) {
         let drivers = Drivers::new(dial);
-        let node = Arc::new(Node { options, ledger, clock, drivers, desk: Desk::new(), leading: Shown::default() });
+        let (leading, sessions) = (Shown::default(), Sessions::default());
+        let stillness = Stillness::default();
+        let node = Arc::new(Node { options, ledger, clock, drivers, desk: Desk::new(), leading, stillness, sessions });
         node.ledger.serve_leader(Arc::new(Handler(Arc::downgrade(&node))));
         let provider = Arc::new(VpsClusterProvider::new(Arc::clone(&node)));
         (Self { node }, provider)
@@ -39,6 +43,13 @@ impl Engine {
     /// Runs until shut down. Whatever is under way on hosts when leadership or the process ends is dropped there; the next
     /// leader derives it again.
     pub async fn run(self, shutdown: CancellationToken) {
+        tokio::select! {
+            () = sessions::report(Arc::clone(&self.node)) => {}
+            () = self.follow(shutdown) => {}
+        }
+    }
+
+    async fn follow(&self, shutdown: CancellationToken) {
         let ledger = Arc::clone(&self.node.ledger);
         let mut view = ledger.leader();
         while !shutdown.is_cancelled() {

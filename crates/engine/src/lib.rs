@@ -10,6 +10,7 @@ mod facade;
 mod leader;
 pub mod metrics;
 mod node;
+mod operation;
 pub mod options;
 pub mod policy;
 pub mod provider;
@@ -17,13 +18,16 @@ mod questions;
 pub mod request;
 mod scrape;
 pub mod secret;
+mod sessions;
 pub mod spec;
 
-pub use cluster::{ClusterOperations, HostCheck, HostStatus, NewHost};
+pub use cluster::{
+    ClusterOperations, DrainStatus, DrainWish, HostCheck, HostStatus, LeftBehind, NewHost, ProposedMove,
+};
 pub use engine::Engine;
 pub use error::Error;
 pub use facade::VpsClusterProvider;
 pub use options::EngineOptions;
 pub use provider::SandboxProvider;
-pub use request::{Explained, HostVerdict, NewSandbox, Provided, Scope, Secrets, Wait};
+pub use request::{Awake, Explained, HostVerdict, NewSandbox, Provided, Scope, Secrets, Wait};
 pub use secret::ClusterSecret;

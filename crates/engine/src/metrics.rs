@@ -4,7 +4,8 @@
 use crate::{Error, questions::PlaceAnswer};
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use plimsoll_lifecycle::planner::Step;
-use plimsoll_types::{Code, HostName, Millis};
+use plimsoll_state::WorkKind;
+use plimsoll_types::{Bytes, Code, HostName, Millis};
 use std::time::Duration;
 
 /// Describes every metric of the engine; call it once, after the recorder was installed.
@@ -27,6 +28,23 @@ pub fn describe() {
     describe_counter!(
         "plimsoll_reconciled_total",
         "What reconciliation set right: removed containers, failed sandboxes."
+    );
+    describe_counter!(
+        "plimsoll_operations_total",
+        "Operations on sandboxes by kind and result: done, ended, given_up or an error code."
+    );
+    describe_histogram!("plimsoll_operation_seconds", Unit::Seconds, "From an operation's beginning to its end.");
+    describe_histogram!("plimsoll_migration_downtime_seconds", Unit::Seconds, "How long moved sandboxes stood still.");
+    describe_counter!("plimsoll_migration_bytes_total", Unit::Bytes, "Bytes sent and fetched to move sandboxes.");
+    describe_counter!("plimsoll_restores_total", "Sandboxes that began again elsewhere because their host was lost.");
+    describe_histogram!(
+        "plimsoll_restore_window_seconds",
+        Unit::Seconds,
+        "Work that was lost with a host: from the snapshot to the last sign of life."
+    );
+    describe_counter!(
+        "plimsoll_collected_total",
+        "What was collected: snapshots, orphans in the registry, images on hosts."
     );
 }
 
@@ -71,7 +89,20 @@ pub(crate) fn step(step: &Step, took: Duration) {
         Step::AwaitReady(_) => "await_ready",
         Step::RemoveContainer(_) => "remove_container",
         Step::RemoveWorkspace(_) => "remove_workspace",
-        Step::Await(_) | Step::Commit(..) | Step::Fail(..) => return,
+        Step::Freeze(_) => "freeze",
+        Step::Thaw(_) => "thaw",
+        Step::CommitImage(_) => "commit_image",
+        Step::PushImage(_) => "push_image",
+        Step::PullImage(_) => "pull_image",
+        Step::Fence(..) => "fence",
+        Step::RemoveImage(_) => "remove_image",
+        Step::Await(_)
+        | Step::Commit(..)
+        | Step::RecordSnapshot
+        | Step::Switch
+        | Step::GiveUp(_)
+        | Step::Lose(..)
+        | Step::Fail(..) => return,
     };
     histogram!("plimsoll_step_seconds", "step" => name).record(took.as_secs_f64());
 }
@@ -84,4 +115,26 @@ pub(crate) fn polled(host: &HostName, good: bool, took: Duration) {
 
 pub(crate) fn reconciled(what: &'static str) {
     counter!("plimsoll_reconciled_total", "what" => what).increment(1);
+}
+
+/// An operation that ended.
+pub(crate) fn operation(kind: WorkKind, result: &'static str, took: Option<Millis>) {
+    counter!("plimsoll_operations_total", "kind" => kind.as_str(), "result" => result).increment(1);
+    if let Some(took) = took {
+        histogram!("plimsoll_operation_seconds", "kind" => kind.as_str()).record(float(took.0) / 1000.0);
+    }
+}
+
+pub(crate) fn moved(downtime: Millis, bytes: Bytes) {
+    histogram!("plimsoll_migration_downtime_seconds").record(float(downtime.0) / 1000.0);
+    counter!("plimsoll_migration_bytes_total").increment(bytes.0);
+}
+
+pub(crate) fn restored(window: Millis) {
+    counter!("plimsoll_restores_total").increment(1);
+    histogram!("plimsoll_restore_window_seconds").record(float(window.0) / 1000.0);
+}
+
+pub(crate) fn collected(what: &'static str, count: usize) {
+    counter!("plimsoll_collected_total", "what" => what).increment(u64::try_from(count).unwrap_or(u64::MAX));
 }

@@ -3,12 +3,13 @@
 use crate::{
     Error,
     drivers::Drivers,
-    leader::{desk::Desk, leading::Shown},
+    leader::{desk::Desk, leading::Shown, stillness::Stillness},
     options::EngineOptions,
+    sessions::Sessions,
 };
-use plimsoll_lifecycle::ports::{Applied, Clock, Ledger, LedgerError, ledger};
+use plimsoll_lifecycle::ports::{Applied, Clock, Ledger, LedgerError, Registry, ledger};
 use plimsoll_state::{Command, Outcome, State};
-use plimsoll_types::{OperationId, SandboxId, Timestamp};
+use plimsoll_types::{OperationId, SandboxId, SnapshotId, Timestamp};
 use std::sync::Arc;
 
 /// One node's engine room.
@@ -20,6 +21,10 @@ pub(crate) struct Node {
     pub(crate) desk: Desk,
     /// What is measured while this node leads.
     pub(crate) leading: Shown,
+    /// Whose turn it is to hold each sandbox still.
+    pub(crate) stillness: Stillness,
+    /// What is open into sandboxes through this node.
+    pub(crate) sessions: Sessions,
 }
 
 impl Node {
@@ -64,5 +69,15 @@ impl Node {
     /// A new operation's id.
     pub(crate) fn new_operation(&self) -> OperationId {
         OperationId::from_parts(self.now().0, rand::random())
+    }
+
+    /// A new snapshot's id.
+    pub(crate) fn new_snapshot(&self) -> SnapshotId {
+        SnapshotId::from_parts(self.now().0, rand::random())
+    }
+
+    /// The registry, if one is configured.
+    pub(crate) fn registry(&self) -> Option<Arc<dyn Registry>> {
+        self.drivers.dialler().registry()
     }
 }

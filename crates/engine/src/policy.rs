@@ -15,6 +15,13 @@ pub const RETENTION_MAX: Millis = Millis::secs(366 * 24 * 3600);
 /// How long idempotency keys are remembered: longer than any caller's retries, short enough that they do not pile up.
 pub const IDEMPOTENCY_TTL: RangeInclusive<Millis> = Millis::secs(60)..=Millis::secs(30 * 24 * 3600);
 
+/// Checkpoints kept of a sandbox: each takes room in the registry.
+pub const CHECKPOINTS: RangeInclusive<u32> = 1..=100;
+/// Moves at once out of one host: beyond this they only wait for its disk and its line.
+pub const DRAIN_PARALLEL: RangeInclusive<u32> = 1..=64;
+/// How long an operation may take: the least holds a push of a small sandbox, the most a terabyte's over a slow line.
+pub const WORK_BUDGET: RangeInclusive<Millis> = Millis::secs(60)..=Millis::secs(24 * 3600);
+
 /// Every field that breaks a rule, as the API calls it, with what would be right.
 #[must_use]
 pub fn faults(policy: &Policy) -> Vec<(&'static str, String)> {
@@ -40,6 +47,14 @@ pub fn faults(policy: &Policy) -> Vec<(&'static str, String)> {
     let (least, most) = (IDEMPOTENCY_TTL.start().0 / 1000, IDEMPOTENCY_TTL.end().0 / 1000);
     let ttl = IDEMPOTENCY_TTL.contains(&policy.idempotency_ttl);
     require(ttl, "idempotency_ttl_s", format!("from {least} to {most} seconds"));
+    let (least, most) = (CHECKPOINTS.start(), CHECKPOINTS.end());
+    require(CHECKPOINTS.contains(&policy.checkpoints_kept), "checkpoints_kept", format!("from {least} to {most}"));
+    let kept = policy.superseded_kept <= RETENTION_MAX;
+    require(kept, "superseded_kept_s", format!("at most {} (a year)", RETENTION_MAX.0 / 1000));
+    let (least, most) = (WORK_BUDGET.start().0 / 1000, WORK_BUDGET.end().0 / 1000);
+    require(WORK_BUDGET.contains(&policy.work_budget), "work_budget_s", format!("from {least} to {most} seconds"));
+    let (least, most) = (DRAIN_PARALLEL.start(), DRAIN_PARALLEL.end());
+    require(DRAIN_PARALLEL.contains(&policy.drain_parallel), "drain_parallel", format!("from {least} to {most}"));
     let events = (1..=EVENTS_LIMIT).contains(&usize::try_from(policy.events_kept).unwrap_or(usize::MAX));
     require(events, "events_kept", format!("from 1 to {EVENTS_LIMIT}"));
     if let Err(error) = HostName::new(&policy.name_prefix) {

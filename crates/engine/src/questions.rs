@@ -1,10 +1,16 @@
 //! What nodes ask the leader's engine, and its answers: a wire format between nodes of adjacent releases.
 
-use crate::{Error, request::HostVerdict};
+use crate::{
+    Error,
+    cluster::{LeftBehind, ProposedMove},
+    leader::desk::{MigrateWish, MoveQuery, ResumeWish},
+    request::{Awake, HostVerdict},
+};
 use bytes::Bytes;
 use plimsoll_state::command::Idempotency;
 use plimsoll_types::{
-    Code, HostId, HostName, MeasuredLoad, Millis, OperationId, SandboxId, SandboxSpec, SessionId, TenantId,
+    Code, Generation, HostId, HostName, MeasuredLoad, Millis, NodeId, OperationId, SandboxId, SandboxSpec, SessionId,
+    TenantId,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -22,6 +28,35 @@ pub(crate) enum Question {
     Explain { tenant: TenantId, spec: Arc<SandboxSpec> },
     /// What was measured last on each host?
     Loads,
+    /// Give this paused sandbox a host.
+    Resume(ResumeWish),
+    /// Choose where this running sandbox moves to, and begin the move.
+    Migrate(MigrateWish),
+    /// Where would this sandbox move to now?
+    ExplainMove(MoveQuery),
+    /// Hold this sandbox still, or let it go on.
+    Freeze { sandbox: SandboxId, generation: Generation, frozen: bool },
+    /// What keeps this sandbox awake?
+    Awake(SandboxId),
+    /// These have something open through a node.
+    Touch(Touched),
+    /// What is left on this host, and where would it go?
+    DrainPlan(HostId),
+    /// Which moves bring the hosts closer together?
+    Rebalance {
+        /// Whether nothing is moved.
+        dry_run: bool,
+        /// The difference of dominant shares to get below, in thousandths.
+        spread_permille: u32,
+    },
+}
+
+/// Sandboxes with sessions open through one node, or that had some since its last report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Touched {
+    pub(crate) node: NodeId,
+    /// Each with how many are open now.
+    pub(crate) sandboxes: Vec<(SandboxId, u32)>,
 }
 
 /// A sandbox to place. The asking node chose the ids, so that asking again after a lost answer makes nothing twice.
@@ -47,6 +82,16 @@ pub(crate) enum Answer {
     Explained(WireExplained),
     /// Loads by host.
     Loads(BTreeMap<HostId, MeasuredLoad>),
+    /// The host that was chosen.
+    Host(HostId),
+    /// What keeps a sandbox awake.
+    Awake(Awake),
+    /// It was noted.
+    Noted,
+    /// What is left on a host.
+    Left(Vec<LeftBehind>),
+    /// Moves.
+    Moves(Vec<ProposedMove>),
     /// It cannot or will not.
     Error(WireError),
 }

@@ -1,7 +1,9 @@
 //! What callers ask the façade for, and what they get.
 
 use plimsoll_state::{Sandbox, command::Idempotency};
-use plimsoll_types::{Endpoint, HostId, HostName, Millis, SandboxId, SandboxSpec, SessionId, TenantId};
+use plimsoll_types::{
+    Endpoint, HostId, HostName, MilliCpu, Millis, SandboxId, SandboxSpec, SessionId, TenantId, Timestamp,
+};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Whose sandboxes a caller may see.
@@ -127,6 +129,23 @@ pub struct HostVerdict {
     pub rejection: Option<String>,
 }
 
+/// What keeps a sandbox awake, as the leader knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Awake {
+    /// How long it must be idle before it is paused; `None` never pauses it.
+    pub idle_timeout: Option<Millis>,
+    /// Since when it has done nothing; `None` while it works, does not run, or has no idle timeout.
+    pub idle_since: Option<Timestamp>,
+    /// When it is paused if it stays idle.
+    pub pauses_at: Option<Timestamp>,
+    /// CPU it used when it was last looked at.
+    pub cpu: Option<MilliCpu>,
+    /// Processes, streams and transfers that are open through the control plane's nodes.
+    pub sessions: u32,
+    /// What keeps it awake, or else from being paused, in a few words each; empty while it is idle.
+    pub because: Vec<String>,
+}
+
 /// What a placement that found no room is told: the explanation's sentence.
 #[must_use]
 pub fn no_capacity(sentence: &str) -> crate::Error {
@@ -138,4 +157,12 @@ pub fn no_capacity(sentence: &str) -> crate::Error {
 pub fn no_such_sandbox(sandbox: SandboxId) -> crate::Error {
     let message = format!("no sandbox {sandbox}; `plimsoll ls` shows those there are");
     crate::Error::new(plimsoll_types::Code::SandboxNotFound, message)
+}
+
+/// As [`no_such_sandbox`], for snapshots.
+#[must_use]
+pub fn no_such_snapshot(snapshot: &str) -> crate::Error {
+    let shown: String = snapshot.chars().take(128).collect();
+    let message = format!("no snapshot {shown}; `plimsoll snapshot ls` shows those there are");
+    crate::Error::new(plimsoll_types::Code::SnapshotNotFound, message)
 }

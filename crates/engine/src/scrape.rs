@@ -2,8 +2,8 @@
 //! stale: what is in the state is right on every node, what the leader measures is shown by the leader alone, and a host that was
 //! removed has no series.
 
-use crate::node::Node;
-use plimsoll_state::Host;
+use crate::{leader::checkpoints, node::Node};
+use plimsoll_state::{Host, SnapshotKind, SnapshotPhase, WorkKind};
 use plimsoll_types::{Health, LoadLine, Phase, Resources};
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
@@ -38,11 +38,51 @@ pub(crate) fn text(node: &Node) -> String {
         }
     }
     amounts(&mut page, &hosts, line, node);
+    outliving(&mut page, node);
     if let Some(leading) = node.leading.get() {
         page.gauge("plimsoll_placements_waiting", "Placements that wait for the placer.");
         page.sample(&[], number(leading.waiting()));
     }
     page.text
+}
+
+/// Snapshots, operations under way and drains.
+fn outliving(page: &mut Page, node: &Node) {
+    let now = node.now();
+    let (snapshots, working, age, drains) = node.read(|state| {
+        let mut snapshots: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for snapshot in state.snapshots.values() {
+            *snapshots.entry((snapshot.kind.as_str(), snapshot.phase.as_str())).or_default() += 1;
+        }
+        let mut working: BTreeMap<WorkKind, u64> = BTreeMap::new();
+        for work in state.working().filter_map(|sandbox| sandbox.work.as_ref()) {
+            *working.entry(work.kind).or_default() += 1;
+        }
+        let drained = state.hosts.values().filter(|host| host.drain.is_some());
+        let drains: Vec<_> = drained.map(|host| (host.name.to_string(), u64::from(host.sandboxes))).collect();
+        (snapshots, working, checkpoints::oldest(state, now), drains)
+    });
+    page.gauge("plimsoll_snapshots", "Snapshots by kind and phase.");
+    for kind in [SnapshotKind::Kept, SnapshotKind::Checkpoint, SnapshotKind::Pause, SnapshotKind::Transfer] {
+        for phase in [SnapshotPhase::Taking, SnapshotPhase::Available, SnapshotPhase::Deleting] {
+            let (kind, phase) = (kind.as_str(), phase.as_str());
+            let found = snapshots.get(&(kind, phase)).copied().unwrap_or(0);
+            page.sample(&[("kind", kind), ("phase", phase)], Value::Whole(found));
+        }
+    }
+    page.gauge("plimsoll_operations_under_way", "Operations on sandboxes that are under way, by kind.");
+    for kind in [WorkKind::Snapshot, WorkKind::Checkpoint, WorkKind::Pause, WorkKind::Migrate] {
+        page.sample(&[("kind", kind.as_str())], Value::Whole(working.get(&kind).copied().unwrap_or(0)));
+    }
+    page.gauge(
+        "plimsoll_checkpoint_age_seconds_max",
+        "Of the running sandboxes that ask for checkpoints, how long ago the one that waits longest had its last.",
+    );
+    page.sample(&[], Value::Milli(age.map_or(0, |age| age.0)));
+    page.gauge("plimsoll_host_drain_sandboxes_left", "Sandboxes that still hold room on a draining host.");
+    for (host, left) in &drains {
+        page.sample(&[("host", host)], Value::Whole(*left));
+    }
 }
 
 fn amounts(page: &mut Page, hosts: &[Arc<Host>], line: LoadLine, node: &Node) {

@@ -26,6 +26,10 @@ pub const SSH_KEYS_MAX: (usize, usize) = (32, 8 * 1024);
 pub const CONSTRAINTS_MAX: usize = 16;
 /// Longest lifetime and queue timeout that is not `None`: ten years; more is a mistaken unit.
 pub const TIME_MAX: Millis = Millis::secs(10 * 366 * 24 * 3600);
+/// Shortest time between two checkpoints: each holds the sandbox still and reads its whole writable layer.
+pub const CHECKPOINT_LEAST: Millis = Millis::secs(60);
+/// Shortest idle timeout: how exact it is.
+pub const IDLE_LEAST: Millis = Millis::secs(1);
 /// Longest `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 
@@ -45,6 +49,7 @@ pub fn check(request: &NewSandbox) -> Result<(), Error> {
     if spec.sealed_env.is_some() {
         return Err(invalid("sealed_env", "only the control plane fills it in; use secret_env"));
     }
+    outliving(spec)?;
     for (field, time) in [("lifetime", request.lifetime), ("queue_timeout", request.queue_timeout)] {
         if time.is_some_and(|time| time == Millis::ZERO || time > TIME_MAX) {
             return Err(invalid(field, "use more than zero and at most ten years, or leave it out"));
@@ -176,6 +181,31 @@ fn placement(spec: &SandboxSpec) -> Result<(), Error> {
     Ok(())
 }
 
+/// What keeps a sandbox beyond its container. `restore` without checkpoints is fine: it restores from the newest snapshot there is,
+/// and waits for its host where there is none.
+fn outliving(spec: &SandboxSpec) -> Result<(), Error> {
+    for (field, time, least) in
+        [("checkpoint_every", spec.checkpoint_every, CHECKPOINT_LEAST), ("idle_timeout", spec.idle_timeout, IDLE_LEAST)]
+    {
+        if time.is_some_and(|time| time < least || time > TIME_MAX) {
+            let rule = format_args!("use at least {} s and at most ten years, or leave it out", least.0 / 1000);
+            return Err(invalid(field, rule));
+        }
+    }
+    Ok(())
+}
+
+/// Checks how long a sandbox is to live from now on.
+///
+/// # Errors
+/// `invalid_request` with the rule.
+pub fn lifetime(lifetime: Option<Millis>) -> Result<(), Error> {
+    if lifetime.is_some_and(|time| time == Millis::ZERO || time > TIME_MAX) {
+        return Err(invalid("lifetime", "use more than zero and at most ten years, or leave it out"));
+    }
+    Ok(())
+}
+
 /// Checks a path that a caller names inside a sandbox.
 ///
 /// # Errors
@@ -241,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_is_at_its_limit_is_fine() {
-        let fine: [Change; 14] = [
+        let fine: [Change; 15] = [
             |_| {},
             |it| it.spec.resources = LEAST,
             |it| it.spec.resources = MOST,
@@ -254,6 +284,7 @@ mod tests {
             |it| it.secret_env = Secrets(map("A", "")),
             |it| it.spec.ssh_keys = vec![key("ssh-ed25519", &"b".repeat(40)); SSH_KEYS_MAX.0],
             |it| it.spec.anti_affinity = Some("web".into()),
+            |it| (it.spec.checkpoint_every, it.spec.idle_timeout) = (Some(CHECKPOINT_LEAST), Some(IDLE_LEAST)),
             |it| (it.lifetime, it.queue_timeout) = (Some(TIME_MAX), Some(Millis(1))),
             |it| it.idempotency = Some(Idempotency { key: "k".repeat(255).into(), request_hash: [0; 32] }),
         ];
@@ -264,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_its_limit_is_refused_with_field_and_rule() {
-        let refused: [(Change, &str); 23] = [
+        let refused: [(Change, &str); 25] = [
             (
                 |it| it.spec.resources.cpu = MilliCpu(9),
                 "resources.cpu: 0.009 vCPU is not between 0.01 vCPU and 1024 vCPU",
@@ -298,6 +329,8 @@ mod tests {
             ),
             (|it| it.spec.anti_affinity = Some("".into()), "anti_affinity: name a group, or leave it out"),
             (|it| it.spec.sealed_env = Some(vec![1]), "sealed_env: only the control plane fills it in; use secret_env"),
+            (|it| it.spec.checkpoint_every = Some(Millis(59_999)), "checkpoint_every: use at least 60 s"),
+            (|it| it.spec.idle_timeout = Some(Millis(999)), "idle_timeout: use at least 1 s"),
             (|it| it.lifetime = Some(Millis::ZERO), "lifetime: use more than zero and at most ten years"),
             (|it| it.queue_timeout = Some(Millis(TIME_MAX.0 + 1)), "queue_timeout: use more than zero"),
         ];

@@ -3,7 +3,7 @@
 use super::{VpsClusterProvider, checks};
 use crate::{
     Error,
-    cluster::{ClusterOperations, HostCheck, HostStatus, NewHost},
+    cluster::{ClusterOperations, DrainStatus, DrainWish, HostCheck, HostStatus, NewHost, ProposedMove},
     questions::{Answer, Question},
     spec,
 };
@@ -97,6 +97,22 @@ impl ClusterOperations for VpsClusterProvider {
         self.let_go(host).await
     }
 
+    async fn drain_host(&self, host: HostId, wish: DrainWish) -> Result<(), Error> {
+        self.drain(host, wish).await
+    }
+
+    async fn undrain_host(&self, host: HostId) -> Result<(), Error> {
+        self.undrain(host).await
+    }
+
+    async fn drain_status(&self, host: HostId) -> Result<DrainStatus, Error> {
+        self.drain_progress(host).await
+    }
+
+    async fn rebalance(&self, dry_run: bool, spread_permille: Option<u32>) -> Result<Vec<ProposedMove>, Error> {
+        self.even_out(dry_run, spread_permille).await
+    }
+
     async fn policy(&self) -> Result<Policy, Error> {
         self.policy_in_force().await
     }
@@ -171,8 +187,23 @@ impl VpsClusterProvider {
     async fn loads(&self) -> BTreeMap<HostId, MeasuredLoad> {
         match self.ask(&Question::Loads).await {
             Ok(Answer::Loads(loads)) => loads,
-            Ok(Answer::Placed(_) | Answer::Explained(_) | Answer::Error(_)) | Err(_) => BTreeMap::new(),
+            Ok(
+                Answer::Placed(_)
+                | Answer::Explained(_)
+                | Answer::Host(_)
+                | Answer::Awake(_)
+                | Answer::Noted
+                | Answer::Left(_)
+                | Answer::Moves(_)
+                | Answer::Error(_),
+            )
+            | Err(_) => BTreeMap::new(),
         }
+    }
+
+    /// A host as this node knows it, by name or id.
+    pub(super) fn host_called(&self, name: &str) -> Result<Arc<Host>, Error> {
+        self.node.read(|state| find(state, name).cloned()).ok_or_else(|| no_such_host(name))
     }
 
     pub(super) async fn change(&self, command: Command) -> Result<(), Error> {
@@ -193,7 +224,8 @@ impl VpsClusterProvider {
                 known(id).map_or_else(|| refusal.clone().into(), |host| same_machine(&host.name))
             }
             Refusal::HostBusy(count) => {
-                let message = format!("the host still holds {count} sandboxes; cordon it and terminate them first");
+                let message =
+                    format!("the host still holds {count} sandboxes; drain it, or cordon it and terminate them first");
                 Error::new(Code::HostBusy, message)
             }
             other => other.clone().into(),

@@ -1,13 +1,17 @@
 //! `VpsClusterProvider`: everything the surfaces talk to. It works on any node; what only the leader can decide it asks there.
 
 mod checks;
+mod draining;
 mod hosts;
 mod keys;
 mod leaving;
 mod lookups;
+mod operations;
 mod placing;
 mod policy;
+mod resuming;
 mod sandboxes;
+mod snapshots;
 mod target;
 mod waiting;
 
@@ -49,7 +53,14 @@ impl VpsClusterProvider {
             let answer = match self.node.ledger.ask_leader(bytes.clone()).await {
                 Ok(answer) => match decode(&answer)? {
                     Answer::Error(error) => Err(Error::from(error)),
-                    answer @ (Answer::Placed(_) | Answer::Explained(_) | Answer::Loads(_)) => Ok(answer),
+                    answer @ (Answer::Placed(_)
+                    | Answer::Explained(_)
+                    | Answer::Loads(_)
+                    | Answer::Host(_)
+                    | Answer::Awake(_)
+                    | Answer::Noted
+                    | Answer::Left(_)
+                    | Answer::Moves(_)) => Ok(answer),
                 },
                 Err(error) => Err(Error::from(error)),
             };

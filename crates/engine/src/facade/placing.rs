@@ -1,10 +1,10 @@
 //! Ensure, create and explain: a request is checked, its secrets are sealed, and the leader is asked to place it.
 
-use super::{VpsClusterProvider, misunderstood};
+use super::{VpsClusterProvider, misunderstood, resuming::Revival};
 use crate::{
     Error,
     questions::{Answer, PlaceAnswer, PlaceWish, Question},
-    request::{Explained, NewSandbox, Provided, Wait, no_such_sandbox},
+    request::{Explained, NewSandbox, Provided, Scope, Wait, no_such_sandbox},
     spec,
 };
 use plimsoll_state::{Command, Sandbox, command::Terminate};
@@ -18,20 +18,20 @@ const ENSURE_TRIES: u32 = 3;
 const MAKING_ROOM: Duration = Duration::from_secs(30);
 
 impl VpsClusterProvider {
-    pub(super) async fn ensure_sandbox(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
+    pub(super) async fn ensure_sandbox(&self, mut request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
         spec::check(&request)?;
         let began = Instant::now();
         let mut tries = 1;
         loop {
             let (id, created) = match self.live(&request).await? {
                 Some(live) => (live.id, false),
-                None => match self.place_anew(&request, wait.left(began)).await? {
+                None => match self.anew(&mut request, wait.left(began)).await? {
                     PlaceAnswer::Created(id) => (id, true),
                     PlaceAnswer::SessionLive(id) => (id, false),
-                    PlaceAnswer::Replayed(id) => return self.replayed(id, wait.left(began)).await,
+                    PlaceAnswer::Replayed(id) => return self.replayed(id, &request, wait.left(began)).await,
                 },
             };
-            match self.provided(id, created, wait.left(began)).await {
+            match self.provided(id, created, &request, wait.left(began)).await {
                 // It was somebody else's, and ended before it ran: the session is free for one of our own.
                 Err(_) if !created && tries < ENSURE_TRIES && !self.is_live(id) => tries += 1,
                 answer => return answer,
@@ -39,12 +39,12 @@ impl VpsClusterProvider {
         }
     }
 
-    pub(super) async fn create_sandbox(&self, request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
+    pub(super) async fn create_sandbox(&self, mut request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
         spec::check(&request)?;
         let began = Instant::now();
-        match self.place_anew(&request, wait).await? {
-            PlaceAnswer::Created(id) => self.provided(id, true, wait.left(began)).await,
-            PlaceAnswer::Replayed(id) => self.replayed(id, wait.left(began)).await,
+        match self.anew(&mut request, wait).await? {
+            PlaceAnswer::Created(id) => self.provided(id, true, &request, wait.left(began)).await,
+            PlaceAnswer::Replayed(id) => self.replayed(id, &request, wait.left(began)).await,
             PlaceAnswer::SessionLive(id) => {
                 let message =
                     format!("the session already has the live sandbox {id}; use ensure, or terminate it first");
@@ -58,7 +58,14 @@ impl VpsClusterProvider {
         let question = Question::Explain { tenant: request.tenant.clone(), spec: Arc::new(request.spec.clone()) };
         match self.ask(&question).await? {
             Answer::Explained(it) => Ok(Explained { chosen: it.chosen, sentence: it.sentence, hosts: it.hosts }),
-            Answer::Placed(_) | Answer::Loads(_) | Answer::Error(_) => Err(misunderstood()),
+            Answer::Placed(_)
+            | Answer::Loads(_)
+            | Answer::Host(_)
+            | Answer::Awake(_)
+            | Answer::Noted
+            | Answer::Left(_)
+            | Answer::Moves(_)
+            | Answer::Error(_) => Err(misunderstood()),
         }
     }
 
@@ -71,6 +78,16 @@ impl VpsClusterProvider {
 
     fn is_live(&self, id: SandboxId) -> bool {
         self.node.read(|state| state.sandboxes.get(&id).is_some_and(|sandbox| sandbox.phase.is_live()))
+    }
+
+    /// Places a sandbox that starts from its image, or from a snapshot that this tenant has: then its image is that one's.
+    async fn anew(&self, request: &mut NewSandbox, wait: Wait) -> Result<PlaceAnswer, Error> {
+        if let Some(id) = request.spec.snapshot {
+            self.registry_there()?;
+            let snapshot = self.startable(&Scope::Tenant(request.tenant.clone()), id).await?;
+            request.spec.image = snapshot.image.clone();
+        }
+        self.place_anew(request, wait).await
     }
 
     /// Places a sandbox; where that finds no room, the session's failed ones, which only keep theirs for their logs, go first.
@@ -141,7 +158,14 @@ impl VpsClusterProvider {
                 self.barrier().await?;
                 Ok(answer)
             }
-            Answer::Explained(_) | Answer::Loads(_) | Answer::Error(_) => Err(misunderstood()),
+            Answer::Explained(_)
+            | Answer::Loads(_)
+            | Answer::Host(_)
+            | Answer::Awake(_)
+            | Answer::Noted
+            | Answer::Left(_)
+            | Answer::Moves(_)
+            | Answer::Error(_) => Err(misunderstood()),
         }
     }
 
@@ -166,17 +190,25 @@ impl VpsClusterProvider {
         })
     }
 
-    async fn provided(&self, id: SandboxId, created: bool, wait: Wait) -> Result<Provided, Error> {
-        let sandbox = self.until_running(id, wait).await?;
-        Ok(Provided { sandbox, created, recovered: false })
+    /// The sandbox as it runs: brought back if it is not new and stands still.
+    async fn provided(
+        &self,
+        id: SandboxId,
+        created: bool,
+        request: &NewSandbox,
+        wait: Wait,
+    ) -> Result<Provided, Error> {
+        let how = Revival { to: None, lifetime: request.lifetime, room: request.queue_timeout };
+        let (sandbox, recovered) = self.revive(id, how, wait).await?;
+        Ok(Provided { sandbox, created, recovered: recovered && !created })
     }
 
-    /// What an idempotency key made, whatever became of it since.
-    async fn replayed(&self, id: SandboxId, wait: Wait) -> Result<Provided, Error> {
-        if self.is_live(id) {
-            return self.provided(id, false, wait).await;
-        }
+    /// What an idempotency key made, whatever became of it since: only a start is waited for, and nothing is brought back.
+    async fn replayed(&self, id: SandboxId, request: &NewSandbox, wait: Wait) -> Result<Provided, Error> {
         let sandbox = self.node.read(|state| state.sandboxes.get(&id).cloned()).ok_or_else(|| no_such_sandbox(id))?;
+        if matches!(sandbox.phase, Phase::Pending | Phase::Assigned | Phase::Starting) {
+            return self.provided(id, false, request, wait).await;
+        }
         Ok(Provided { sandbox, created: false, recovered: false })
     }
 }

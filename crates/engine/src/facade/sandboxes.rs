@@ -1,10 +1,12 @@
 //! The provider's trait, call by call.
 
-use super::{VpsClusterProvider, checks, target::wrong_phase};
+use super::{VpsClusterProvider, checks, misunderstood};
 use crate::{
     Error,
     provider::SandboxProvider,
-    request::{Explained, NewSandbox, Provided, Scope, Wait},
+    questions::{Answer, Question},
+    request::{Awake, Explained, NewSandbox, Provided, Scope, Wait},
+    sessions::Session,
     spec,
 };
 use async_trait::async_trait;
@@ -14,10 +16,10 @@ use plimsoll_lifecycle::{
     ports::{ByteStream, ContainerStats, ExecRequest, ExecSession, FileEntry, LogOptions, WriteOptions},
 };
 use plimsoll_state::{
-    Command, Refusal, Sandbox,
+    Command, Refusal, Sandbox, Snapshot,
     command::{SetDeadline, Terminate},
 };
-use plimsoll_types::{Code, Endpoint, Health, Phase, SandboxId, Timestamp};
+use plimsoll_types::{Code, Endpoint, Health, Millis, Phase, SandboxId, SnapshotId, SnapshotName, Timestamp};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
@@ -28,7 +30,7 @@ const HEALTH_PATIENCE: Duration = Duration::from_secs(4);
 /// Where calls into the container work.
 const RUNNING: &[Phase] = &[Phase::Running];
 /// Where its output can be read: a container that died is kept for a while for that.
-const HAS_LOGS: &[Phase] = &[Phase::Running, Phase::Failed];
+const HAS_LOGS: &[Phase] = &[Phase::Running, Phase::Pausing, Phase::Migrating, Phase::Failed];
 
 #[async_trait]
 impl SandboxProvider for VpsClusterProvider {
@@ -50,19 +52,16 @@ impl SandboxProvider for VpsClusterProvider {
 
     async fn check(&self, scope: &Scope, sandboxes: &[SandboxId]) -> Result<Vec<SandboxId>, Error> {
         self.barrier().await?;
-        let runs = |sandbox: &Arc<Sandbox>| sandbox.phase == Phase::Running && scope.allows(&sandbox.tenant);
+        // One that moves is as alive as before: it stands still for some seconds of it.
+        let alive = |phase| matches!(phase, Phase::Running | Phase::Migrating);
+        let runs = |sandbox: &Arc<Sandbox>| alive(sandbox.phase) && scope.allows(&sandbox.tenant);
         Ok(self
             .node
             .read(|state| sandboxes.iter().copied().filter(|id| state.sandboxes.get(id).is_some_and(runs)).collect()))
     }
 
     async fn tunnels(&self, scope: &Scope, sandbox: SandboxId) -> Result<Vec<Endpoint>, Error> {
-        let sandbox = self.visible(scope, sandbox).await?;
-        if sandbox.phase == Phase::Running {
-            Ok(sandbox.endpoints.clone())
-        } else {
-            Err(wrong_phase(&sandbox, RUNNING))
-        }
+        Ok(self.roused(scope, sandbox).await?.endpoints.clone())
     }
 
     async fn terminate(&self, scope: &Scope, sandbox: SandboxId, wait: Wait) -> Result<(), Error> {
@@ -94,21 +93,100 @@ impl SandboxProvider for VpsClusterProvider {
         }
     }
 
+    async fn snapshot(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        name: Option<SnapshotName>,
+        wait: Wait,
+    ) -> Result<Arc<Snapshot>, Error> {
+        self.take_snapshot(scope, sandbox, name, wait).await
+    }
+
+    async fn pause(&self, scope: &Scope, sandbox: SandboxId, wait: Wait) -> Result<Arc<Sandbox>, Error> {
+        self.pause_sandbox(scope, sandbox, wait).await
+    }
+
+    async fn resume(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        to: Option<&str>,
+        lifetime: Option<Millis>,
+        wait: Wait,
+    ) -> Result<Provided, Error> {
+        spec::lifetime(lifetime)?;
+        self.resume_sandbox(scope, sandbox, to, lifetime, wait).await
+    }
+
+    async fn migrate(
+        &self,
+        scope: &Scope,
+        sandbox: SandboxId,
+        to: Option<&str>,
+        wait: Wait,
+    ) -> Result<Arc<Sandbox>, Error> {
+        self.migrate_sandbox(scope, sandbox, to, wait).await
+    }
+
+    async fn freeze(&self, scope: &Scope, sandbox: SandboxId, frozen: bool) -> Result<Arc<Sandbox>, Error> {
+        self.freeze_sandbox(scope, sandbox, frozen).await
+    }
+
+    async fn snapshots(
+        &self,
+        scope: &Scope,
+        sandbox: Option<SandboxId>,
+        after: Option<SnapshotId>,
+        limit: usize,
+    ) -> Result<(Vec<Arc<Snapshot>>, Option<SnapshotId>), Error> {
+        self.list_snapshots(scope, sandbox, after, limit).await
+    }
+
+    async fn get_snapshot(&self, scope: &Scope, id_or_name: &str) -> Result<Arc<Snapshot>, Error> {
+        self.find_snapshot(scope, id_or_name).await
+    }
+
+    async fn latest_snapshot(&self, scope: &Scope, sandbox: SandboxId) -> Result<Option<Arc<Snapshot>>, Error> {
+        self.visible(scope, sandbox).await?;
+        Ok(self.node.read(|state| state.newest_snapshot(sandbox).cloned()))
+    }
+
+    async fn delete_snapshot(&self, scope: &Scope, snapshot: SnapshotId) -> Result<(), Error> {
+        self.drop_snapshot(scope, snapshot).await
+    }
+
+    async fn awake(&self, scope: &Scope, sandbox: SandboxId) -> Result<Awake, Error> {
+        self.visible(scope, sandbox).await?;
+        match self.ask(&Question::Awake(sandbox)).await? {
+            Answer::Awake(awake) => Ok(awake),
+            Answer::Placed(_)
+            | Answer::Explained(_)
+            | Answer::Loads(_)
+            | Answer::Host(_)
+            | Answer::Noted
+            | Answer::Left(_)
+            | Answer::Moves(_)
+            | Answer::Error(_) => Err(misunderstood()),
+        }
+    }
+
     async fn exec(&self, scope: &Scope, sandbox: SandboxId, mut request: ExecRequest) -> Result<ExecSession, Error> {
         checks::exec(&request)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, session) = self.awake_target(scope, sandbox).await?;
         if let Some(sealed) = &target.sandbox.spec.sealed_env {
             for (name, value) in self.node.options.secret.open(sandbox, sealed)?.0 {
                 // What the caller sets for this process wins.
                 request.env.entry(name).or_insert(value);
             }
         }
-        target.driver.exec(&target.container, request).await.map_err(|error| target.blame(error))
+        let process = target.driver.exec(&target.container, request).await.map_err(|error| target.blame(error))?;
+        Ok(session.exec(process))
     }
 
     async fn write_env(&self, scope: &Scope, sandbox: SandboxId, env: BTreeMap<String, String>) -> Result<(), Error> {
         spec::process_env(&env)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         let json = serde_json::to_vec(&env)
             .map_err(|_| Error::new(Code::Internal, "the environment cannot be written as JSON"))?;
         let body: ByteStream = Box::pin(futures_util::stream::once(std::future::ready(Ok(Bytes::from(json)))));
@@ -119,7 +197,8 @@ impl SandboxProvider for VpsClusterProvider {
 
     async fn logs(&self, scope: &Scope, sandbox: SandboxId, options: LogOptions) -> Result<ByteStream, Error> {
         let target = self.target(scope, sandbox, HAS_LOGS).await?;
-        target.driver.logs(&target.container, options).await.map_err(|error| target.blame(error))
+        let lines = target.driver.logs(&target.container, options).await.map_err(|error| target.blame(error))?;
+        Ok(Session::begin(&self.node, sandbox).stream(lines))
     }
 
     async fn stats(&self, scope: &Scope, sandbox: SandboxId) -> Result<ContainerStats, Error> {
@@ -129,8 +208,9 @@ impl SandboxProvider for VpsClusterProvider {
 
     async fn read_file(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<ByteStream, Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
-        target.driver.files().read(&target.container, path).await.map_err(|error| target.blame(error))
+        let (target, session) = self.awake_target(scope, sandbox).await?;
+        let body = target.driver.files().read(&target.container, path).await.map_err(|error| target.blame(error))?;
+        Ok(session.stream(body))
     }
 
     async fn write_file(
@@ -142,7 +222,7 @@ impl SandboxProvider for VpsClusterProvider {
         body: ByteStream,
     ) -> Result<(), Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         target.driver.files().write(&target.container, path, options, body).await.map_err(|error| target.blame(error))
     }
 
@@ -154,39 +234,41 @@ impl SandboxProvider for VpsClusterProvider {
         recursive: bool,
     ) -> Result<Vec<FileEntry>, Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         let listed = target.driver.files().list(&target.container, path, recursive, LIST_LIMIT).await;
         listed.map_err(|error| target.blame(error))
     }
 
     async fn stat_file(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<FileEntry, Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         target.driver.files().stat(&target.container, path).await.map_err(|error| target.blame(error))
     }
 
     async fn move_file(&self, scope: &Scope, sandbox: SandboxId, from: &str, to: &str) -> Result<(), Error> {
         spec::path(from)?;
         spec::path(to)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         target.driver.files().rename(&target.container, from, to).await.map_err(|error| target.blame(error))
     }
 
     async fn remove_file(&self, scope: &Scope, sandbox: SandboxId, path: &str, recursive: bool) -> Result<(), Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         target.driver.files().remove(&target.container, path, recursive).await.map_err(|error| target.blame(error))
     }
 
     async fn export_tar(&self, scope: &Scope, sandbox: SandboxId, path: &str) -> Result<ByteStream, Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
-        target.driver.files().export_tar(&target.container, path).await.map_err(|error| target.blame(error))
+        let (target, session) = self.awake_target(scope, sandbox).await?;
+        let tar =
+            target.driver.files().export_tar(&target.container, path).await.map_err(|error| target.blame(error))?;
+        Ok(session.stream(tar))
     }
 
     async fn import_tar(&self, scope: &Scope, sandbox: SandboxId, path: &str, body: ByteStream) -> Result<(), Error> {
         spec::path(path)?;
-        let target = self.target(scope, sandbox, RUNNING).await?;
+        let (target, _session) = self.awake_target(scope, sandbox).await?;
         target.driver.files().import_tar(&target.container, path, body).await.map_err(|error| target.blame(error))
     }
 

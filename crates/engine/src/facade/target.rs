@@ -1,14 +1,22 @@
 //! What a call into a sandbox reaches: the committed generation's container on its host, and nothing else.
 
-use super::VpsClusterProvider;
+use super::{
+    VpsClusterProvider,
+    operations::{BOUND, under_way},
+};
 use crate::{
     Error,
     request::{Scope, no_such_sandbox},
+    sessions::Session,
 };
-use plimsoll_lifecycle::ports::{HostDriver, HostError, HostFailure};
+use plimsoll_lifecycle::ports::{ContainerState, HostDriver, HostError, HostFailure};
 use plimsoll_state::{Host, Sandbox};
-use plimsoll_types::{Code, Phase, SandboxId};
-use std::sync::Arc;
+use plimsoll_types::{Code, OperationId, Phase, SandboxId};
+use std::{sync::Arc, time::Duration};
+use tokio::time;
+
+/// Between looks at a container that an operation holds still; a look costs about 3 ms.
+const STILL_POLL: Duration = Duration::from_millis(200);
 
 /// A container to talk to.
 pub(super) struct Target {
@@ -47,13 +55,50 @@ impl VpsClusterProvider {
     /// Where to reach a sandbox that is in one of these phases.
     pub(super) async fn target(&self, scope: &Scope, id: SandboxId, phases: &[Phase]) -> Result<Target, Error> {
         let sandbox = self.visible(scope, id).await?;
-        let host = sandbox.assignment.and_then(|at| self.node.read(|state| state.hosts.get(&at.host).cloned()));
-        let (Some(host), Some(container), true) = (host, sandbox.container.clone(), phases.contains(&sandbox.phase))
-        else {
-            return Err(wrong_phase(&sandbox, phases));
+        let target = self.container_of(&sandbox).filter(|_| phases.contains(&sandbox.phase));
+        target.ok_or_else(|| wrong_phase(&sandbox, phases))
+    }
+
+    /// Where to reach a sandbox for work inside: brought back first if it is paused or frozen, and past the moment for which an
+    /// operation holds it still. For the leader it is awake as long as the session lives.
+    pub(super) async fn awake_target(&self, scope: &Scope, id: SandboxId) -> Result<(Target, Session), Error> {
+        self.visible(scope, id).await?;
+        let session = Session::begin(&self.node, id);
+        let sandbox = self.roused(scope, id).await?;
+        let target = self.container_of(&sandbox).ok_or_else(|| wrong_phase(&sandbox, &[Phase::Running]))?;
+        let Some(work) = &sandbox.work else { return Ok((target, session)) };
+        // While files and workspace are read, nothing can be started in it.
+        let moves = async {
+            while self.is_held_still(&target, work.operation).await? {
+                time::sleep(STILL_POLL).await;
+            }
+            Ok::<_, Error>(())
         };
+        match time::timeout(BOUND, moves).await {
+            Ok(moves) => moves?,
+            Err(_) => return Err(under_way(&sandbox, work.operation, Some(work.kind))),
+        }
+        // It may have moved meanwhile.
+        let sandbox = self.roused(scope, id).await?;
+        let target = self.container_of(&sandbox).ok_or_else(|| wrong_phase(&sandbox, &[Phase::Running]))?;
+        Ok((target, session))
+    }
+
+    async fn is_held_still(&self, target: &Target, operation: OperationId) -> Result<bool, Error> {
+        let goes_on = |it: &Arc<Sandbox>| it.work.as_ref().is_some_and(|work| work.operation == operation);
+        if !self.node.read(|state| state.sandboxes.get(&target.sandbox.id).is_some_and(goes_on)) {
+            return Ok(false);
+        }
+        let seen = target.driver.inspect(&target.container).await.map_err(|error| target.blame(error))?;
+        Ok(seen.is_some_and(|seen| seen.state == ContainerState::Paused))
+    }
+
+    /// The container of a sandbox as it is recorded, with the way to its host.
+    pub(super) fn container_of(&self, sandbox: &Arc<Sandbox>) -> Option<Target> {
+        let at = sandbox.assignment?;
+        let host = self.node.read(|state| state.hosts.get(&at.host).cloned())?;
         let driver = self.node.drivers.of(&host);
-        Ok(Target { driver, container, sandbox, host })
+        Some(Target { driver, container: sandbox.container.clone()?, sandbox: Arc::clone(sandbox), host })
     }
 }
 

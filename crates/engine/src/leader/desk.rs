@@ -1,13 +1,18 @@
 //! The way from anywhere on this node to its leader loops, open while this node leads.
 
+use super::{drainer, idle, rebalance, stillness};
 use crate::{
     Error,
+    node::Node,
     questions::{Answer, PlaceAnswer, PlaceWish, Question, WireExplained, decode, encode},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use plimsoll_lifecycle::ports::LeaderHandler;
-use plimsoll_types::{Code, Generation, HostId, MeasuredLoad, SandboxId, SandboxSpec, TenantId};
+use plimsoll_types::{
+    Code, Generation, HostId, MeasuredLoad, OperationId, SandboxId, SandboxSpec, SnapshotId, TenantId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
@@ -24,6 +29,14 @@ pub(crate) enum Ask {
     Place(Box<PlaceWish>, oneshot::Sender<Result<PlaceAnswer, Error>>),
     /// Give an incarnation that could not start another host.
     Move(MoveWish, oneshot::Sender<Result<(), Error>>),
+    /// Give a paused sandbox a host.
+    Resume(ResumeWish, oneshot::Sender<Result<HostId, Error>>),
+    /// Give a sandbox whose host is lost another one.
+    Restore(RestoreWish, oneshot::Sender<Result<HostId, Error>>),
+    /// Choose where a running sandbox moves to, and begin the move.
+    Migrate(MigrateWish, oneshot::Sender<Result<HostId, Error>>),
+    /// Say where a sandbox that exists would go.
+    ExplainMove(MoveQuery, oneshot::Sender<Result<WireExplained, Error>>),
     /// Say where something would go.
     Explain(TenantId, Arc<SandboxSpec>, oneshot::Sender<Result<WireExplained, Error>>),
     /// Say what was measured.
@@ -36,6 +49,44 @@ pub(crate) struct MoveWish {
     pub(crate) generation: Generation,
     /// Hosts it is not to go to.
     pub(crate) avoid: Vec<HostId>,
+}
+
+/// A paused sandbox that is to run again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ResumeWish {
+    pub(crate) sandbox: SandboxId,
+    /// Only there, if given.
+    pub(crate) to: Option<HostId>,
+    /// Its deadline from now on, if it changes.
+    pub(crate) deadline: Option<Timestamp>,
+}
+
+/// A sandbox on a lost host that is to begin again elsewhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RestoreWish {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) snapshot: SnapshotId,
+    /// The last sign of life of its host.
+    pub(crate) last_seen: Timestamp,
+}
+
+/// A running sandbox that is to move. The asking node chose the ids, so that asking again after a lost answer begins nothing twice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MigrateWish {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) generation: Generation,
+    pub(crate) operation: OperationId,
+    pub(crate) snapshot: SnapshotId,
+    /// Only there, if given.
+    pub(crate) to: Option<HostId>,
+}
+
+/// A sandbox that may move.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MoveQuery {
+    pub(crate) sandbox: SandboxId,
+    /// Only there, if given.
+    pub(crate) to: Option<HostId>,
 }
 
 type Slot = Option<mpsc::Sender<Ask>>;
@@ -62,9 +113,23 @@ impl Desk {
         opened.ok().and_then(Result::ok).and_then(|slot| slot.clone()).ok_or_else(not_leading)
     }
 
-    async fn answer(&self, question: Question) -> Result<Answer, Error> {
+    async fn answer(&self, node: &Node, question: Question) -> Result<Answer, Error> {
         let slot = self.slot().await?;
         match question {
+            Question::Resume(wish) => ask(&slot, |reply| Ask::Resume(wish, reply)).await?.map(Answer::Host),
+            Question::Migrate(wish) => ask(&slot, |reply| Ask::Migrate(wish, reply)).await?.map(Answer::Host),
+            Question::ExplainMove(query) => {
+                ask(&slot, |reply| Ask::ExplainMove(query, reply)).await?.map(Answer::Explained)
+            }
+            Question::Freeze { sandbox, generation, frozen } => {
+                stillness::set(node, sandbox, generation, frozen).await.map(|()| Answer::Noted)
+            }
+            Question::Awake(sandbox) => idle::awake(node, sandbox).map(Answer::Awake),
+            Question::Touch(touched) => idle::touch(node, &touched).map(|()| Answer::Noted),
+            Question::DrainPlan(host) => drainer::left(node, &slot, host).await.map(Answer::Left),
+            Question::Rebalance { dry_run, spread_permille } => {
+                rebalance::rebalance(node, &slot, dry_run, spread_permille).await.map(Answer::Moves)
+            }
             Question::Place(wish) => ask(&slot, |reply| Ask::Place(wish, reply)).await?.map(Answer::Placed),
             Question::Explain { tenant, spec } => {
                 ask(&slot, |reply| Ask::Explain(tenant, spec, reply)).await?.map(Answer::Explained)
@@ -93,19 +158,19 @@ pub(crate) async fn ask<T>(
     answer.await.map_err(|_| not_leading())
 }
 
-fn not_leading() -> Error {
+pub(super) fn not_leading() -> Error {
     Error::new(Code::NoQuorum, "the node that was asked does not lead any more; retry")
 }
 
 /// Answers other nodes' questions (and this node's own) while it leads.
 /// It must not keep the node alive: the ledger that holds it is the node's own.
-pub(crate) struct Handler(pub(crate) Weak<crate::node::Node>);
+pub(crate) struct Handler(pub(crate) Weak<Node>);
 
 #[async_trait]
 impl LeaderHandler for Handler {
     async fn answer(&self, question: Bytes) -> Bytes {
         let answer = match (self.0.upgrade(), decode(&question)) {
-            (Some(node), Ok(question)) => node.desk.answer(question).await,
+            (Some(node), Ok(question)) => node.desk.answer(&node, question).await,
             (None, _) => Err(not_leading()),
             (_, Err(error)) => Err(error),
         };

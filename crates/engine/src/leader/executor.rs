@@ -24,6 +24,8 @@ use tokio::{
 
 /// Jobs at once, on all hosts: each holds a few kibibytes and one or two SSH channels of its host.
 const JOBS: usize = 512;
+/// Operations at once on one host: each reads and sends the whole of a sandbox's files.
+const WORKS_PER_HOST: usize = 4;
 /// Takedowns at once on one host; they share its disk and its SSH channels with the creates.
 const TAKEDOWNS_PER_HOST: usize = 4;
 /// A look at everything at least so often: budgets end by the clock.
@@ -62,7 +64,25 @@ struct Job {
     sandbox: SandboxId,
     generation: Generation,
     host: HostId,
-    takes_down: bool,
+    kind: Kind,
+}
+
+/// What a job does, each with its own bound on a host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Create,
+    Work,
+    TakeDown,
+}
+
+impl Kind {
+    fn of(sandbox: &Sandbox) -> Self {
+        match sandbox.phase {
+            Phase::Assigned | Phase::Starting | Phase::Restoring | Phase::Lost => Self::Create,
+            Phase::Running | Phase::Pausing | Phase::Migrating => Self::Work,
+            Phase::Pending | Phase::Paused | Phase::Failed | Phase::Terminating | Phase::Terminated => Self::TakeDown,
+        }
+    }
 }
 
 /// What is remembered of a sandbox whose last job did not succeed.
@@ -116,20 +136,24 @@ impl Executor {
             (state.applied, due, unrest)
         });
         self.troubles.retain(|id, _| unrest.contains(id));
-        let mut on_host: BTreeMap<(HostId, bool), usize> = BTreeMap::new();
+        let mut on_host: BTreeMap<(HostId, Kind), usize> = BTreeMap::new();
         for job in self.running.values() {
-            *on_host.entry((job.host, job.takes_down)).or_default() += 1;
+            *on_host.entry((job.host, job.kind)).or_default() += 1;
         }
         for sandbox in due {
             let Some(assignment) = sandbox.assignment else { continue };
-            let takes_down = !matches!(sandbox.phase, Phase::Assigned | Phase::Starting);
-            let limit = if takes_down { TAKEDOWNS_PER_HOST } else { self.node.options.creates_per_host };
-            let count = on_host.entry((assignment.host, takes_down)).or_default();
+            let kind = Kind::of(&sandbox);
+            let limit = match kind {
+                Kind::Create => self.node.options.creates_per_host,
+                Kind::Work => WORKS_PER_HOST,
+                Kind::TakeDown => TAKEDOWNS_PER_HOST,
+            };
+            let count = on_host.entry((assignment.host, kind)).or_default();
             if *count >= limit || self.jobs.len() >= JOBS {
                 continue;
             }
             *count += 1;
-            self.start(Job { sandbox: sandbox.id, generation: sandbox.generation, host: assignment.host, takes_down });
+            self.start(Job { sandbox: sandbox.id, generation: sandbox.generation, host: assignment.host, kind });
         }
         seen
     }
@@ -165,7 +189,7 @@ impl Executor {
             Ending::Later => self.trouble(job, false, None),
             Ending::Again => self.trouble(job, true, None),
             Ending::Refused(refused) => {
-                if !job.takes_down && refused.is_hosts_own() {
+                if job.kind == Kind::Create && refused.is_hosts_own() {
                     self.blame(&job);
                 }
                 self.trouble(job, true, Some(refused.error));
@@ -189,7 +213,7 @@ impl Executor {
         trouble.past.last = said.or(trouble.past.last.take());
         if failed {
             trouble.past.failures = trouble.past.failures.saturating_add(1);
-            if !job.takes_down {
+            if job.kind == Kind::Create {
                 trouble.past.tried.insert(job.host);
             }
         }
@@ -232,7 +256,9 @@ fn unsettled(state: &State) -> impl Iterator<Item = &Arc<Sandbox>> {
     let never_ran = |sandbox: &&Arc<Sandbox>| sandbox.assignment.is_some() && sandbox.started_at.is_none();
     let failed = state.in_phase(Phase::Failed).filter(never_ran);
     let phase = |phase| state.in_phase(phase);
-    phase(Phase::Terminating).chain(failed).chain(phase(Phase::Starting)).chain(phase(Phase::Assigned))
+    let goes = phase(Phase::Terminating).chain(failed).chain(state.working());
+    let comes = phase(Phase::Starting).chain(phase(Phase::Restoring)).chain(phase(Phase::Assigned));
+    goes.chain(comes).chain(phase(Phase::Lost))
 }
 
 /// Whether a job could get anywhere now.
@@ -242,15 +268,14 @@ fn workable(state: &State, sandbox: &Sandbox, budget_spent: bool) -> bool {
     match sandbox.phase {
         // It can go elsewhere, or fail in time, without its host.
         Phase::Assigned => true,
-        Phase::Starting => ready || budget_spent,
+        Phase::Starting | Phase::Restoring => ready || budget_spent,
+        // Its host is back.
+        Phase::Lost => ready,
         Phase::Terminating | Phase::Failed => ready,
-        Phase::Pending
-        | Phase::Running
-        | Phase::Pausing
-        | Phase::Paused
-        | Phase::Migrating
-        | Phase::Lost
-        | Phase::Restoring
-        | Phase::Terminated => false,
+        // A move can go on without its source.
+        Phase::Running | Phase::Pausing | Phase::Migrating => {
+            ready || host.is_some_and(|host| host.health == Health::Lost)
+        }
+        Phase::Pending | Phase::Paused | Phase::Terminated => false,
     }
 }

@@ -4,12 +4,10 @@
 
 mod budget;
 mod giving_up;
+mod record;
+mod work;
 
-use super::{
-    desk::Ask,
-    ready::{await_ready, endpoints},
-    takedown,
-};
+use super::{desk::Ask, ready::await_ready, takedown};
 use crate::{node::Node, secret::env_file};
 use bytes::Bytes;
 use plimsoll_lifecycle::{
@@ -17,17 +15,11 @@ use plimsoll_lifecycle::{
     planner::{self, Facts, Step},
     ports::{ByteStream, ContainerSeen, HostDriver, HostError, HostFailure, LedgerError, WriteOptions},
 };
-use plimsoll_state::{
-    Command, Host, Policy, Refusal, Sandbox,
-    command::{Advance, Terminate},
-};
-use plimsoll_types::{ClusterId, Code, Endpoint, Health, HostId, Phase, SandboxId};
+use plimsoll_state::{Command, Host, Policy, Refusal, Sandbox, Snapshot, command::Terminate};
+use plimsoll_types::{ClusterId, Code, Health, HostId, Phase, SandboxId};
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::{sync::mpsc, time};
@@ -73,6 +65,12 @@ pub(crate) struct View {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) host: Arc<Host>,
     predecessor: Option<Arc<Sandbox>>,
+    /// What its incarnation starts from, if that is a snapshot.
+    base: Option<Arc<Snapshot>>,
+    /// The snapshot that its operation takes.
+    snapshot: Option<Arc<Snapshot>>,
+    /// Where its operation moves it to.
+    target: Option<Arc<Host>>,
 }
 
 /// Reads a sandbox with its host.
@@ -89,6 +87,9 @@ pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
             sandbox: Arc::clone(sandbox),
             host: Arc::clone(state.hosts.get(&host)?),
             predecessor: state.on_host(host).find(same).cloned(),
+            base: sandbox.base.and_then(|base| state.snapshots.get(&base)).cloned(),
+            snapshot: sandbox.work.as_ref().and_then(|work| state.snapshots.get(&work.snapshot)).cloned(),
+            target: sandbox.work.as_ref().and_then(|work| state.hosts.get(&work.target?.host)).cloned(),
         })
     })
 }
@@ -97,16 +98,12 @@ pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
 pub(crate) async fn drive(node: &Node, desk: &mpsc::Sender<Ask>, id: SandboxId, past: &Past) -> Ending {
     let Some(view) = view(node, id) else { return Ending::Done };
     match view.sandbox.phase {
-        Phase::Assigned | Phase::Starting => Create::new(node, desk, &view, past).run().await,
+        Phase::Assigned | Phase::Starting | Phase::Restoring | Phase::Lost => {
+            Create::new(node, desk, &view, past).run().await
+        }
+        Phase::Running | Phase::Pausing | Phase::Migrating => work::carry_on(node, &view, past).await,
         Phase::Terminating | Phase::Failed => takedown::take_down(node, &view).await,
-        Phase::Pending
-        | Phase::Running
-        | Phase::Pausing
-        | Phase::Paused
-        | Phase::Migrating
-        | Phase::Lost
-        | Phase::Restoring
-        | Phase::Terminated => Ending::Done,
+        Phase::Pending | Phase::Paused | Phase::Terminated => Ending::Done,
     }
 }
 
@@ -173,16 +170,31 @@ impl<'a> Create<'a> {
     }
 
     async fn steps(&self, driver: &dyn HostDriver, left: Duration) -> Result<(), Stop> {
-        let View { cluster, policy, sandbox, host, predecessor } = self.view;
+        let View { cluster, policy, sandbox, host, predecessor, .. } = self.view;
         let mut until = time::Instant::now() + left;
         let name = naming::container(policy, &sandbox.tenant, &sandbox.session);
-        // While it is only assigned nothing was done yet, so there is nothing to see.
-        let seen = if sandbox.phase == Phase::Starting { driver.inspect(&name).await? } else { None };
+        let seen = match sandbox.phase {
+            // Nothing was done yet, so there is nothing to see.
+            Phase::Assigned => None,
+            // Its own container and no other: by now the name may be a newer one's.
+            Phase::Lost => driver.inspect(sandbox.container.as_deref().unwrap_or(&name)).await?,
+            Phase::Pending
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Pausing
+            | Phase::Paused
+            | Phase::Migrating
+            | Phase::Restoring
+            | Phase::Failed
+            | Phase::Terminating
+            | Phase::Terminated => driver.inspect(&name).await?,
+        };
         let plan = planner::plan(Facts {
             cluster: *cluster,
             policy,
             sandbox,
             host: Some(host),
+            base: self.view.base.as_deref(),
             seen: seen.as_slice(),
             predecessor: predecessor.as_ref().map(|predecessor| predecessor.id),
         });
@@ -203,14 +215,30 @@ impl<'a> Create<'a> {
             Step::Await(_) => return self.wait_behind().await,
             Step::Commit(Phase::Running, _) => return self.commit_running(made.as_ref()).await,
             Step::Commit(phase, reason) => return self.commit(*phase, reason).await,
-            Step::EnsureImage(image) => self.pull(driver, image).await?,
+            Step::EnsureImage(image) => self.pull(driver.ensure_image(image)).await?,
+            Step::PullImage(image) => {
+                self.pull(driver.pull(image)).await?;
+            }
+            Step::Thaw(id) => driver.thaw(id).await?,
             Step::CreateContainer(plan) => *made = Some(driver.create_container(plan).await?),
             Step::StartContainer(name) => *made = Some(driver.start_container(id_of(made.as_ref(), name)).await?),
-            Step::WriteSecrets(name) => self.write_secrets(driver, id_of(made.as_ref(), name)).await?,
+            Step::WriteSecrets(name) => {
+                write_secrets(self.node, &self.view.sandbox, driver, id_of(made.as_ref(), name)).await?;
+            }
             Step::AwaitReady(ports) => await_ready(driver, ports, made).await?,
             Step::RemoveContainer(id) => driver.remove_container(id).await?,
             Step::RemoveWorkspace(mount) => driver.remove_workspace(mount, self.view.cluster).await?,
-            Step::Fail(..) => {}
+            Step::Fail(_, _, reason) => return self.gone(reason).await,
+            // A create's plan has none of these.
+            Step::Freeze(_)
+            | Step::CommitImage(_)
+            | Step::PushImage(_)
+            | Step::RecordSnapshot
+            | Step::Switch
+            | Step::GiveUp(_)
+            | Step::Fence(..)
+            | Step::RemoveImage(_)
+            | Step::Lose(..) => {}
         }
         crate::metrics::step(step, began.elapsed());
         Ok(())
@@ -231,62 +259,20 @@ impl<'a> Create<'a> {
         }
         Err(Stop::Behind)
     }
+}
 
-    async fn write_secrets(&self, driver: &dyn HostDriver, container: &str) -> Result<(), HostError> {
-        let sandbox = &self.view.sandbox;
-        let Some(sealed) = &sandbox.spec.sealed_env else { return Ok(()) };
-        let defect = |error: crate::Error| HostError::new(HostFailure::Permanent, error.code, error.message);
-        let secrets = self.node.options.secret.open(sandbox.id, sealed).map_err(defect)?;
-        let options = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
-        driver.files().write(container, naming::SECRETS_FILE, options, one_chunk(env_file(&secrets))).await
-    }
-
-    async fn commit(&self, phase: Phase, reason: &str) -> Result<(), Stop> {
-        // Also if the answer is lost: it may have been committed, and another leader may act on it.
-        self.begun.store(true, Ordering::Relaxed);
-        self.advance(phase, None, Vec::new(), reason, false).await
-    }
-
-    async fn commit_running(&self, made: Option<&ContainerSeen>) -> Result<(), Stop> {
-        let Some(seen) = made else { return Err(Stop::Moved) };
-        let endpoints = endpoints(&self.view.host, &self.view.sandbox, seen);
-        self.advance(Phase::Running, Some(seen.id.as_str().into()), endpoints, "", false).await?;
-        let sandbox = &self.view.sandbox;
-        let took = self.node.now().since(sandbox.created_at);
-        crate::metrics::created(took);
-        tracing::info!(sandbox = %sandbox.id, host = %self.view.host.name, container = %seen.id, took_ms = took.0, "running");
-        Ok(())
-    }
-
-    async fn advance(
-        &self,
-        to: Phase,
-        container: Option<Box<str>>,
-        endpoints: Vec<Endpoint>,
-        reason: &str,
-        release: bool,
-    ) -> Result<(), Stop> {
-        let sandbox = &self.view.sandbox;
-        let at = self.node.now();
-        let news = Advance {
-            sandbox: sandbox.id,
-            generation: sandbox.generation,
-            to,
-            container,
-            endpoints,
-            release,
-            reason: reason.into(),
-            at,
-        };
-        match self.node.commit_one(Command::Advance(vec![news])).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(refusal)) => {
-                tracing::debug!(sandbox = %sandbox.id, %to, ?refusal, "state has moved on");
-                Err(Stop::Moved)
-            }
-            Err(error) => Err(Stop::Ledger(error)),
-        }
-    }
+/// Writes the secret environment into the container's memory.
+async fn write_secrets(
+    node: &Node,
+    sandbox: &Sandbox,
+    driver: &dyn HostDriver,
+    container: &str,
+) -> Result<(), HostError> {
+    let Some(sealed) = &sandbox.spec.sealed_env else { return Ok(()) };
+    let defect = |error: crate::Error| HostError::new(HostFailure::Permanent, error.code, error.message);
+    let secrets = node.options.secret.open(sandbox.id, sealed).map_err(defect)?;
+    let options = WriteOptions { mode: Some(0o600), ..WriteOptions::default() };
+    driver.files().write(container, naming::SECRETS_FILE, options, one_chunk(env_file(&secrets))).await
 }
 
 /// The id Docker gave the container, or its name while that is all there is.

@@ -1,6 +1,6 @@
 //! What the leader's loops know and metrics show: there while this node leads, gone with its lead.
 
-use super::loads::Loads;
+use super::{activity::Activity, drainer::Troubles, loads::Loads};
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering},
@@ -10,6 +10,10 @@ use std::sync::{
 #[derive(Default)]
 pub(crate) struct Leading {
     pub(crate) loads: Loads,
+    /// What was seen of the sandboxes that pause when they are idle.
+    pub(crate) activity: Activity,
+    /// Why sandboxes could not leave draining hosts.
+    pub(crate) stuck: Troubles,
     waiting: AtomicUsize,
 }
 

@@ -1,18 +1,27 @@
 //! What only the leader does: place, execute, monitor, reconcile, reap. Each loop is level-triggered: it derives what to do
 //! from state, so a new leader continues where the old one stopped. Dropping the future stops everything at once.
 
+pub(crate) mod activity;
 mod blame;
+pub(crate) mod checkpoints;
+mod collector;
 pub(crate) mod desk;
+pub(crate) mod drainer;
 mod executor;
+pub(crate) mod idle;
 mod job;
 pub(crate) mod leading;
 pub(crate) mod loads;
+mod loss;
 mod monitor;
 mod placer;
 mod ready;
 mod reaper;
+pub(crate) mod rebalance;
 pub(crate) mod reconciler;
+pub(crate) mod stillness;
 mod takedown;
+mod tally;
 mod yard;
 
 use crate::node::Node;
@@ -44,6 +53,12 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
             monitor::run(Arc::clone(&node), Arc::clone(&leading)),
             reconciler::run(Arc::clone(&node)),
             reaper::run(Arc::clone(&node), sender.clone()),
+            loss::run(Arc::clone(&node), sender.clone()),
+            checkpoints::run(Arc::clone(&node), sender.clone()),
+            idle::run(Arc::clone(&node), sender.clone()),
+            drainer::run(Arc::clone(&node), sender.clone()),
+            collector::run(Arc::clone(&node), sender.clone()),
+            tally::run(Arc::clone(&node), sender.clone()),
         )
     };
     everything.await;

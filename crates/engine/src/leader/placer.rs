@@ -3,8 +3,13 @@
 //! It is the only place that chooses hosts. What it decides is judged again by apply; a refusal there is decided anew.
 
 mod batch;
+mod moves;
 
-use super::{desk::Ask, leading::Leading, yard::Yard};
+use super::{
+    desk::Ask,
+    leading::Leading,
+    yard::{Yard, request},
+};
 use crate::{
     Error,
     node::Node,
@@ -12,9 +17,8 @@ use crate::{
 };
 use batch::{Landed, Waiting};
 use plimsoll_lifecycle::ports::LedgerError;
-use plimsoll_placement::Request;
 use plimsoll_state::{Assignment, Command, Outcome, Sandbox, command::Assign};
-use plimsoll_types::{Code, Generation, Phase, SandboxId};
+use plimsoll_types::{Code, Generation, HostId, Phase, SandboxId};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -136,7 +140,14 @@ impl Placing {
             Ask::Move(wish, reply) => self.move_on(wish, reply),
             Ask::Explain(tenant, spec, reply) => {
                 self.yard.follow(&self.node, &self.leading.loads);
-                let _gone = reply.send(Ok(self.yard.explain(&Request::of(&spec, tenant))));
+                let request = self.node.read(|state| request(state, &spec, &tenant, spec.snapshot));
+                let _gone = reply.send(Ok(self.yard.explain(&request, |_| true)));
+            }
+            Ask::Resume(wish, reply) => self.resume(&wish, answer_with(reply)),
+            Ask::Restore(wish, reply) => self.restore(&wish, answer_with(reply)),
+            Ask::Migrate(wish, reply) => self.migrate(wish, answer_with(reply)),
+            Ask::ExplainMove(query, reply) => {
+                let _gone = reply.send(self.explain_move(&query));
             }
             Ask::Loads(reply) => {
                 let loads = self.leading.loads.all().into_iter().map(|(host, measured)| (host, measured.raw));
@@ -157,15 +168,16 @@ impl Placing {
             if self.yard.is_in_flight(sandbox.id) {
                 continue;
             }
-            let request = Request::of(&sandbox.spec, sandbox.tenant.clone());
+            let request = self.node.read(|state| request(state, &sandbox.spec, &sandbox.tenant, sandbox.base));
             let generation = sandbox.generation.next();
             if let Some(host) = self.yard.choose(sandbox.id, generation, &request) {
                 let assignment = Assignment { host, generation };
-                assigns.push(Assign { sandbox: sandbox.id, assignment, at: now });
+                assigns.push(Assign { sandbox: sandbox.id, assignment, deadline: None, restore: None, at: now });
             }
         }
         if !assigns.is_empty() {
-            self.propose_assigns(assigns, None);
+            let sandboxes = assigns.iter().map(|assign| assign.sandbox).collect();
+            self.propose(Command::Assign(assigns), sandboxes, None);
         }
     }
 
@@ -174,19 +186,22 @@ impl Placing {
         self.yard.follow(&self.node, &self.leading.loads);
         let current = self.node.read(|state| state.sandboxes.get(&wish.sandbox).cloned());
         let movable = |sandbox: &Arc<Sandbox>| {
-            sandbox.generation == wish.generation && matches!(sandbox.phase, Phase::Assigned | Phase::Starting)
+            sandbox.generation == wish.generation
+                && matches!(sandbox.phase, Phase::Assigned | Phase::Starting | Phase::Restoring)
         };
         let Some(sandbox) = current.filter(movable) else {
             let _gone = reply.send(Err(Error::new(Code::Conflict, Code::Conflict.meaning())));
             return;
         };
-        let request = Request::of(&sandbox.spec, sandbox.tenant.clone());
+        let request = self.node.read(|state| request(state, &sandbox.spec, &sandbox.tenant, sandbox.base));
         let generation = wish.generation.next();
         match self.yard.choose_but(&wish.avoid, sandbox.id, generation, &request) {
             Ok(host) => {
-                let assign =
-                    Assign { sandbox: sandbox.id, assignment: Assignment { host, generation }, at: self.node.now() };
-                self.propose_assigns(vec![assign], Some(reply));
+                let assignment = Assignment { host, generation };
+                let at = self.node.now();
+                let assign = Assign { sandbox: sandbox.id, assignment, deadline: None, restore: None, at };
+                let answer: Answer = Box::new(move |answer| drop(reply.send(answer)));
+                self.propose(Command::Assign(vec![assign]), vec![sandbox.id], Some(answer));
             }
             Err(refusal) => {
                 // Empty where there is no other host to say anything about.
@@ -196,11 +211,11 @@ impl Placing {
         }
     }
 
-    fn propose_assigns(&mut self, assigns: Vec<Assign>, reply: Option<oneshot::Sender<Result<(), Error>>>) {
+    /// Proposes what was decided for these sandboxes, and answers once it was applied.
+    fn propose(&mut self, command: Command, sandboxes: Vec<SandboxId>, reply: Option<Answer>) {
         let node = Arc::clone(&self.node);
-        let sandboxes: Vec<SandboxId> = assigns.iter().map(|assign| assign.sandbox).collect();
         self.entries.spawn(async move {
-            let outcome = node.ledger.propose(Command::Assign(assigns)).await.map(|applied| applied.outcome);
+            let outcome = node.ledger.propose(command).await.map(|applied| applied.outcome);
             Landed::Assigned { sandboxes, outcome, reply }
         });
     }
@@ -214,7 +229,7 @@ impl Placing {
                     self.yard.landed(sandbox);
                 }
                 if let Some(reply) = reply {
-                    let _gone = reply.send(first_refusal(outcome));
+                    reply(first_refusal(outcome));
                 }
             }
             Landed::Placed { batch, outcome } => self.land_batch(batch, outcome),
@@ -231,6 +246,14 @@ fn first_refusal(outcome: Result<Outcome, LedgerError>) -> Result<(), Error> {
         Outcome::Refused(refusal) => Err(refusal.into()),
         Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) => Ok(()),
     }
+}
+
+/// How somebody is told what became of a decision.
+type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// Nobody listening is no error: the caller has gone, and state knows.
+fn answer_with(reply: oneshot::Sender<Result<HostId, Error>>) -> impl FnOnce(Result<HostId, Error>) + Send + 'static {
+    move |answer| drop(reply.send(answer))
 }
 
 /// A placement as it was asked for, with whoever waits for it.

@@ -7,7 +7,7 @@ use plimsoll_lifecycle::{
     ports::HostDriver,
 };
 use plimsoll_state::{Command, Host, Sandbox, command::Advance};
-use plimsoll_types::{Health, HostId, Phase};
+use plimsoll_types::{Generation, Health, HostId, Phase, SandboxId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
@@ -84,7 +84,7 @@ pub(crate) async fn reconcile(node: &Node, host: &Host) -> Result<(), crate::Err
     let workspaces = driver.list_workspaces(cluster).await?;
     node.ledger.barrier().await?;
     let listed = Listed { containers: &containers, workspaces: &workspaces };
-    let plan = node.read(|state| planner::reconcile(state, host.id, &before, listed));
+    let plan = node.read(|state| planner::reconcile(state, host.id, &before, listed, node.now()));
     if !plan.is_empty() {
         tracing::warn!(host = %host.name, %plan, "what stands there is not what state says");
     }
@@ -94,11 +94,16 @@ pub(crate) async fn reconcile(node: &Node, host: &Host) -> Result<(), crate::Err
             tracing::warn!(host = %host.name, step = %planned.step, code = %error.code, %error, "could not be put right");
         }
     }
-    let quiet =
-        || node.read(|state| state.on_host(host.id).all(|it| !matches!(it.phase, Phase::Assigned | Phase::Starting)));
+    let starts = |it: &Sandbox| {
+        matches!(it.phase, Phase::Assigned | Phase::Starting | Phase::Restoring | Phase::Lost | Phase::Migrating)
+    };
+    let quiet = || node.read(|state| !state.on_host(host.id).any(|it| starts(it)));
     // A create that begins right after this look makes its network again if it is gone.
     if quiet() {
         driver.remove_idle_networks(cluster).await?;
+    }
+    if node.read(|state| state.on_host(host.id).all(|sandbox| sandbox.work.is_none())) {
+        driver.sweep_snapshots(cluster).await?;
     }
     Ok(())
 }
@@ -108,8 +113,12 @@ async fn step(node: &Node, driver: &dyn HostDriver, host: &Host, step: &Step) ->
         Step::RemoveWorkspace(mount) => {
             // A look right before: a new sandbox of the session may have come here since the plan was made.
             let free = node.read(|state| {
-                let same =
-                    |it: &Sandbox| naming::workspace(&state.policy, &it.tenant, &it.session).volume == mount.volume;
+                let target = |it: &Sandbox| it.work.as_ref().and_then(|work| work.target);
+                let same = |it: &Sandbox| {
+                    let mut assigned = it.assignment.into_iter().chain(target(it)).filter(|at| at.host == host.id);
+                    let of = |generation| naming::workspace(&state.policy, &it.tenant, &it.session, generation);
+                    assigned.any(|at| of(at.generation).volume == mount.volume)
+                };
                 if state.on_host(host.id).any(|sandbox| same(sandbox)) { None } else { state.cluster }
             });
             if let Some(cluster) = free {
@@ -121,31 +130,78 @@ async fn step(node: &Node, driver: &dyn HostDriver, host: &Host, step: &Step) ->
             driver.remove_container(id).await?;
             crate::metrics::reconciled("removed");
         }
-        Step::Fail(sandbox, generation, reason) => {
-            let news = Advance {
-                sandbox: *sandbox,
-                generation: *generation,
-                to: Phase::Failed,
-                container: None,
-                endpoints: Vec::new(),
-                release: false,
-                reason: format!("{}: {reason}", plimsoll_types::Code::StartFailed).into(),
-                at: node.now(),
-            };
-            if let Err(refusal) = node.commit_one(Command::Advance(vec![news])).await? {
-                tracing::debug!(%sandbox, ?refusal, "it has moved on");
-                return Ok(());
-            }
-            crate::metrics::reconciled("failed");
+        Step::Fence(id, name) => {
+            driver.fence(id, name).await?;
+            crate::metrics::reconciled("fenced");
         }
-        // A host's plan has only the three above.
+        Step::Freeze(id) | Step::Thaw(id) => set_right(node, driver, host, id, matches!(step, Step::Freeze(_))).await?,
+        Step::Lose(sandbox, generation, reason) => {
+            advance(node, (*sandbox, *generation), Phase::Lost, reason.as_str().into()).await?;
+        }
+        Step::Fail(sandbox, generation, reason) => {
+            let reason = format!("{}: {reason}", plimsoll_types::Code::StartFailed);
+            advance(node, (*sandbox, *generation), Phase::Failed, reason.into()).await?;
+        }
+        // A host's plan has only those above.
         Step::Await(_)
         | Step::Commit(..)
         | Step::EnsureImage(_)
+        | Step::PullImage(_)
         | Step::CreateContainer(_)
         | Step::StartContainer(_)
         | Step::WriteSecrets(_)
-        | Step::AwaitReady(_) => {}
+        | Step::AwaitReady(_)
+        | Step::CommitImage(_)
+        | Step::PushImage(_)
+        | Step::RecordSnapshot
+        | Step::RemoveImage(_)
+        | Step::Switch
+        | Step::GiveUp(_) => {}
+    }
+    Ok(())
+}
+
+/// Freezes or thaws what state says is frozen or not; an operation that has begun since the plan was made does so by itself.
+async fn set_right(
+    node: &Node,
+    driver: &dyn HostDriver,
+    host: &Host,
+    container: &str,
+    frozen: bool,
+) -> Result<(), crate::Error> {
+    let find = || {
+        node.read(|state| {
+            let mut here = state.on_host(host.id).filter(|it| it.container.as_deref() == Some(container));
+            here.find(|it| it.phase == Phase::Running && it.frozen_since.is_some() == frozen).cloned()
+        })
+    };
+    let Some(sandbox) = find() else { return Ok(()) };
+    if sandbox.work.is_some() {
+        return Ok(());
+    }
+    let _turn = node.stillness.of(sandbox.id).await;
+    if find().is_none_or(|now| now.work.is_some()) {
+        return Ok(());
+    }
+    if frozen {
+        driver.freeze(container).await?
+    } else {
+        driver.thaw(container).await?
+    }
+    Ok(())
+}
+
+async fn advance(
+    node: &Node,
+    (sandbox, generation): (SandboxId, Generation),
+    to: Phase,
+    reason: Box<str>,
+) -> Result<(), crate::Error> {
+    let at = node.now();
+    let news = Advance { sandbox, generation, to, container: None, endpoints: Vec::new(), release: false, reason, at };
+    match node.commit_one(Command::Advance(vec![news])).await? {
+        Ok(()) => crate::metrics::reconciled(to.as_str()),
+        Err(refusal) => tracing::debug!(%sandbox, ?refusal, "it has moved on"),
     }
     Ok(())
 }

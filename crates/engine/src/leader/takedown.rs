@@ -51,17 +51,20 @@ pub(crate) async fn take_down(node: &Node, view: &View) -> Ending {
     }
 }
 
-/// Removes every container of the sandbox, older generations included, and then its workspace.
+/// Removes every container of the sandbox and then its workspace. Of one that is to live, only its present generation's: a fenced
+/// copy of an older one is kept for its time.
 pub(crate) async fn clear(driver: &dyn HostDriver, view: &View) -> Result<(), HostError> {
     let sandbox = &view.sandbox;
     let mut seen: Vec<ContainerSeen> = driver.list_containers(view.cluster).await?;
-    seen.retain(|seen| seen.sandbox == Some(sandbox.id));
+    let ends = matches!(sandbox.phase, Phase::Terminating | Phase::Failed);
+    seen.retain(|seen| seen.sandbox == Some(sandbox.id) && (ends || seen.generation == Some(sandbox.generation)));
     let gone = Sandbox { phase: Phase::Terminating, ..(**sandbox).clone() };
     let plan = planner::plan(Facts {
         cluster: view.cluster,
         policy: &view.policy,
         sandbox: &gone,
         host: Some(&view.host),
+        base: None,
         seen: &seen,
         predecessor: None,
     });
@@ -78,6 +81,17 @@ pub(crate) async fn clear(driver: &dyn HostDriver, view: &View) -> Result<(), Ho
             | Step::StartContainer(_)
             | Step::WriteSecrets(_)
             | Step::AwaitReady(_)
+            | Step::Freeze(_)
+            | Step::Thaw(_)
+            | Step::CommitImage(_)
+            | Step::PushImage(_)
+            | Step::RecordSnapshot
+            | Step::PullImage(_)
+            | Step::Switch
+            | Step::GiveUp(_)
+            | Step::Fence(..)
+            | Step::RemoveImage(_)
+            | Step::Lose(..)
             | Step::Fail(..) => {}
         }
     }

@@ -4,9 +4,12 @@
 
 use super::loads::Loads;
 use crate::{node::Node, questions::WireExplained, request::HostVerdict};
-use plimsoll_placement::{Decision, HostView, Placer, Refusal, Request, Ticket};
-use plimsoll_state::{Host, State};
-use plimsoll_types::{Generation, HostId, LoadLine, MeasuredLoad, MilliCpu, SandboxId, Timestamp};
+use plimsoll_placement::{Decision, HostView, Placer, Refusal, Rejection, Request, Ticket};
+use plimsoll_state::{Host, Sandbox, State};
+use plimsoll_types::{
+    Constraint, Generation, HostId, LoadLine, MeasuredLoad, MilliCpu, SandboxId, SandboxSpec, SnapshotId, TenantId,
+    Timestamp,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -105,6 +108,25 @@ impl Yard {
         Some(host)
     }
 
+    /// As [`Yard::choose`], for one host and no other.
+    ///
+    /// # Errors
+    /// Why it does not fit; `None` if there is no such host.
+    pub(crate) fn choose_on(
+        &mut self,
+        host: HostId,
+        sandbox: SandboxId,
+        generation: Generation,
+        request: &Request,
+    ) -> Result<HostId, Option<Rejection>> {
+        let Decision { ticket, .. } = self.placer.try_place_on(host, request)?;
+        self.expect(host, request);
+        if let Some((_, earlier)) = self.in_flight.insert(sandbox, (generation, ticket)) {
+            self.placer.settle(earlier);
+        }
+        Ok(host)
+    }
+
     /// As [`Yard::choose`], as if these hosts were quarantined.
     ///
     /// # Errors
@@ -146,9 +168,10 @@ impl Yard {
         self.placer.refusal(request)
     }
 
-    /// A dry run.
-    pub(crate) fn explain(&self, request: &Request) -> WireExplained {
-        let explanation = self.placer.explain(request);
+    /// A dry run among the hosts that this admits.
+    pub(crate) fn explain(&self, request: &Request, admits: impl Fn(HostId) -> bool) -> WireExplained {
+        let mut explanation = self.placer.explain(request);
+        explanation.verdicts.retain(|verdict| admits(verdict.host));
         let hosts = explanation.verdicts.iter().map(|verdict| HostVerdict {
             host: verdict.host,
             name: verdict.name.clone(),
@@ -161,6 +184,30 @@ impl Yard {
             hosts: hosts.collect(),
         }
     }
+}
+
+/// The label that stands for a host's architecture in requests: a snapshot runs only where it was taken.
+pub(super) const ARCHITECTURE: &str = "plimsoll.architecture";
+
+/// What is asked for a sandbox that starts from this snapshot, or from its image.
+pub(crate) fn request(state: &State, spec: &SandboxSpec, tenant: &TenantId, base: Option<SnapshotId>) -> Request {
+    let mut request = Request::of(spec, tenant.clone());
+    let stored = base.and_then(|base| state.snapshots.get(&base)).and_then(|snapshot| snapshot.stored.as_ref());
+    if let Some(stored) = stored {
+        request.constraints.push(Constraint::Equals { key: ARCHITECTURE.into(), value: stored.architecture.clone() });
+    }
+    request
+}
+
+/// What is asked for a running sandbox that moves: it takes its architecture along.
+pub(crate) fn request_to_move(state: &State, sandbox: &Sandbox) -> Request {
+    let mut request = Request::of(&sandbox.spec, sandbox.tenant.clone());
+    let here = sandbox.assignment.and_then(|assignment| state.hosts.get(&assignment.host));
+    if let Some(here) = here {
+        let value = here.facts.architecture.as_str().into();
+        request.constraints.push(Constraint::Equals { key: ARCHITECTURE.into(), value });
+    }
+    request
 }
 
 /// A reading, and what is not in it yet.
@@ -185,13 +232,15 @@ fn view_of(state: &State, host: &Host, line: &LoadLine) -> HostView {
             groups.insert((sandbox.tenant.clone(), group.clone()));
         }
     }
+    let mut labels = host.labels.clone();
+    labels.insert(ARCHITECTURE.into(), host.facts.architecture.as_str().into());
     HostView {
-        labels: host.labels.clone(),
+        labels,
         price_milli_per_hour: host.price_milli_per_hour,
         runtimes: HostView::runtimes_among(&host.facts.runtimes),
         reserved: host.reserved,
         health: host.health,
-        cordoned: host.cordon.is_some(),
+        cordoned: host.cordon.is_some() || host.drain.is_some(),
         images,
         tenants,
         groups,

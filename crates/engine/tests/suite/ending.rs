@@ -1,6 +1,6 @@
 //! Sandboxes end once, wholly, and by the clock where they should.
 
-use crate::world::{LONG, World, request};
+use crate::world::{LONG, World, request, with_command};
 use plimsoll_engine::{SandboxProvider, Scope, Wait};
 use plimsoll_lifecycle::ports::{Clock, HostFailure};
 use plimsoll_state::Policy;
@@ -82,7 +82,7 @@ async fn what_has_no_owner_is_removed_and_what_is_not_ours_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_sandbox_whose_container_ends_or_vanishes_fails_with_the_reason() {
     let world = World::new(&[HostSize::Cpx41]).await;
-    let crashed = world.ensure("crashed").await.expect("a sandbox").sandbox;
+    let crashed = world.create(with_command("crashed")).await.expect("a sandbox").sandbox;
     let lost = world.ensure("lost").await.expect("a sandbox").sandbox;
     world.host("h0").crash_container(crashed.container.as_deref().expect("a container"));
     world.host("h0").lose_container(lost.container.as_deref().expect("a container"));
@@ -133,7 +133,7 @@ async fn a_minute_after_its_last_sandbox_a_host_has_nothing_of_ours() {
 /// A full cluster whose session `s0` has a sandbox that failed after it ran, and the rest run.
 async fn full_with_a_failed_one() -> (World, SandboxId) {
     let world = World::new(&[HostSize::Cpx31]).await;
-    let failed = world.ensure("s0").await.expect("a sandbox").sandbox;
+    let failed = world.create(with_command("s0")).await.expect("a sandbox").sandbox;
     world.ensure("s1").await.expect("a sandbox");
     world.host("h0").crash_container(failed.container.as_deref().expect("a container"));
     world.until_phase(failed.id, Phase::Failed).await;

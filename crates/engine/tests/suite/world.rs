@@ -173,3 +173,10 @@ pub fn request(session: &str) -> NewSandbox {
         idempotency: None,
     }
 }
+
+/// As [`request`], with a main process of its own, whose end is the sandbox's.
+pub fn with_command(session: &str) -> NewSandbox {
+    let mut request = request(session);
+    request.spec.command = Some(vec!["serve".to_owned()]);
+    request
+}

@@ -20,6 +20,10 @@ impl Create<'_> {
         let error = &trouble.error;
         tracing::warn!(sandbox = %sandbox.id, host = %host.name, code = %error.code, %error, "create failed");
         crate::metrics::create_failed(error.code);
+        if sandbox.phase == Phase::Lost {
+            // What stands there is all there is of it: never removed, tried again for as long as it takes.
+            return Ending::Refused(trouble);
+        }
         let ended = match error.failure {
             HostFailure::Unreachable => Ending::Again,
             HostFailure::Transient if self.past.failures < PASSING_FAILURES => Ending::Again,
@@ -60,7 +64,10 @@ impl Create<'_> {
         let mut avoid: Vec<_> = self.past.tried.iter().copied().collect();
         avoid.push(host.id);
         let mut elsewhere = String::new();
-        if sandbox.generation.0 < HOSTS_TRIED {
+        avoid.sort_unstable();
+        avoid.dedup();
+        let tries_left = sandbox.started_at.is_some() || sandbox.generation.0 < HOSTS_TRIED;
+        if tries_left && (avoid.len() as u64) < HOSTS_TRIED {
             let wish = MoveWish { sandbox: sandbox.id, generation: sandbox.generation, avoid };
             match ask(self.desk, |reply| Ask::Move(wish, reply)).await {
                 Ok(Ok(())) => return Ending::Done,
@@ -105,8 +112,25 @@ impl Create<'_> {
         self.fail(&format!("{}: {}{}", error.code, error.message, self.others("")), clean).await
     }
 
+    /// One that has a snapshot to come back from does not fail: it is paused again, or goes on trying to be restored.
     async fn fail(&self, reason: &str, release: bool) -> Ending {
-        match self.advance(Phase::Failed, None, Vec::new(), reason, release).await {
+        let sandbox = &self.view.sandbox;
+        let resumes = sandbox.base.is_some() && sandbox.started_at.is_some();
+        let to = match sandbox.phase {
+            Phase::Lost | Phase::Restoring => return Ending::Again,
+            Phase::Assigned | Phase::Starting if resumes => Phase::Paused,
+            Phase::Pending
+            | Phase::Assigned
+            | Phase::Starting
+            | Phase::Running
+            | Phase::Pausing
+            | Phase::Paused
+            | Phase::Migrating
+            | Phase::Failed
+            | Phase::Terminating
+            | Phase::Terminated => Phase::Failed,
+        };
+        match self.advance(to, None, Vec::new(), reason, release).await {
             Ok(()) => Ending::Done,
             Err(Stop::Moved | Stop::Behind | Stop::Late | Stop::Host(_)) => Ending::Later,
             Err(Stop::Ledger(_)) => Ending::Again,

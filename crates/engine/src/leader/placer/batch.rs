@@ -1,13 +1,13 @@
 //! One log entry of placements: taken from the backlog, decided, proposed, and answered when it was applied.
 
-use super::{BATCH_LIMIT, DECISIONS, FIRST, Placing, Reply, Wish};
+use super::{BATCH_LIMIT, DECISIONS, FIRST, Placing, Reply, Wish, request};
 use crate::{Error, questions::PlaceAnswer};
 use plimsoll_lifecycle::ports::LedgerError;
 use plimsoll_placement::Request;
 use plimsoll_state::{Command, Outcome, PlaceOutcome, Refusal, State, command::Place};
 use plimsoll_types::{Code, HostId, SandboxId, SessionId, TenantId, sandbox::deadline};
 use std::sync::Arc;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 /// A placement that waits for its decision.
 pub(super) struct Waiting {
@@ -27,15 +27,8 @@ pub(super) enum Key {
 
 /// An entry that was answered.
 pub(super) enum Landed {
-    Placed {
-        batch: Vec<Waiting>,
-        outcome: Result<Outcome, LedgerError>,
-    },
-    Assigned {
-        sandboxes: Vec<SandboxId>,
-        outcome: Result<Outcome, LedgerError>,
-        reply: Option<oneshot::Sender<Result<(), Error>>>,
-    },
+    Placed { batch: Vec<Waiting>, outcome: Result<Outcome, LedgerError> },
+    Assigned { sandboxes: Vec<SandboxId>, outcome: Result<Outcome, LedgerError>, reply: Option<super::Answer> },
 }
 
 impl Waiting {
@@ -70,7 +63,7 @@ impl Placing {
                 self.parked.push(waiting);
                 continue;
             }
-            let request = Request::of(&waiting.wish.spec, waiting.wish.tenant.clone());
+            let request = self.request(&waiting.wish);
             let host = self.yard.choose(waiting.wish.sandbox, FIRST, &request);
             if host.is_none() && waiting.wish.queue_timeout.is_none() {
                 let refusal = self.yard.refusal(&request);
@@ -91,6 +84,14 @@ impl Placing {
             let outcome = node.ledger.propose(Command::Place(places)).await.map(|applied| applied.outcome);
             Landed::Placed { batch, outcome }
         });
+    }
+
+    /// Only a snapshot needs a look at state.
+    fn request(&self, wish: &Wish) -> Request {
+        match wish.spec.snapshot {
+            None => Request::of(&wish.spec, wish.tenant.clone()),
+            base => self.node.read(|state| request(state, &wish.spec, &wish.tenant, base)),
+        }
     }
 
     /// Answers the placements of an entry, or takes them back to be decided anew.
@@ -125,7 +126,7 @@ impl Placing {
                     self.backlog.push_front(waiting);
                 }
                 PlaceOutcome::Refused(Refusal::HostChanged | Refusal::HostUnknown) => {
-                    let request = Request::of(&waiting.wish.spec, waiting.wish.tenant.clone());
+                    let request = self.request(&waiting.wish);
                     let refusal = self.yard.refusal(&request);
                     waiting.answer(Err(Error::new(Code::NoCapacity, refusal.to_string())));
                 }
@@ -161,6 +162,7 @@ fn place(waiting: &Waiting, host: Option<HostId>, now: plimsoll_types::Timestamp
         host,
         queue_until: wish.queue_timeout.filter(|_| host.is_none()).map(|timeout| now.plus(timeout)),
         deadline: deadline(now, wish.lifetime),
+        lifetime: wish.lifetime,
         idempotency: wish.idempotency.clone(),
         operation: wish.operation,
         at: now,
