@@ -6,10 +6,15 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "tests: a panic is the report")]
 
 mod simulation {
+    mod acts;
     mod chaos;
+    mod drains;
     mod hosts;
+    mod losses;
+    mod registry;
     mod requests;
     mod script;
     mod steps;
+    mod workflows;
     mod world;
 }

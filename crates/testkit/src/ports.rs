@@ -18,7 +18,7 @@ const COUNT: u16 = 12_000;
 pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Processes beside this one begin elsewhere.
-    let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap_or(0);
+    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT)).unwrap_or(0);
     (0..COUNT)
         .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

@@ -4,6 +4,7 @@
 
 mod sim {
     mod host;
+    mod images;
     mod ledger;
     mod oracle;
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Seeds unless `PLIMSOLL_SIM_SEEDS` says how many.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1000;
 /// Real time that one seed may take; the usual is a fraction of a second, so this is a loop that never rests.
 const STUCK: Duration = Duration::from_secs(120);
 

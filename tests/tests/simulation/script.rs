@@ -1,17 +1,17 @@
 //! One seed's life: a random script of requests and mishaps, then peace, then every invariant.
 
 use super::world::{BUDGET, World, keyed, queued, sandbox};
-use plimsoll_engine::{NewSandbox, Wait};
+use plimsoll_engine::{ClusterOperations, DrainWish, NewSandbox, Wait};
 use plimsoll_lifecycle::ports::HostFailure;
 use plimsoll_testkit::sim::{HostOp, HostSize, LedgerFaults, Mishap, SimHost, When};
-use plimsoll_types::{Millis, Phase};
+use plimsoll_types::{ExpiryAction, HostLossPolicy, Millis, Phase, SandboxId};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::time::Duration;
 use tokio::{task::JoinSet, time};
 
 const SIZES: [HostSize; 3] = [HostSize::Cpx31, HostSize::Cpx41, HostSize::Cpx51];
 const FAILURES: [HostFailure; 3] = [HostFailure::Transient, HostFailure::ThisHost, HostFailure::Unreachable];
-const OPERATIONS: [HostOp; 9] = [
+const OPERATIONS: [HostOp; 18] = [
     HostOp::EnsureImage,
     HostOp::CreateContainer,
     HostOp::StartContainer,
@@ -21,6 +21,15 @@ const OPERATIONS: [HostOp; 9] = [
     HostOp::Inspect,
     HostOp::ListContainers,
     HostOp::Measure,
+    HostOp::Freeze,
+    HostOp::Thaw,
+    HostOp::Commit,
+    HostOp::Push,
+    HostOp::Pull,
+    HostOp::Fence,
+    HostOp::ListSnapshots,
+    HostOp::RemoveSnapshot,
+    HostOp::Files,
 ];
 /// How long callers may go on after everything has healed: their tries together.
 const CALLERS: Duration = Duration::from_secs(3600);
@@ -59,7 +68,7 @@ impl Script {
             lag_ms: rng.random_range(0..300),
         };
         self.world.cluster.set_faults(faults);
-        for _ in 0..self.rng.random_range(25..50) {
+        for _ in 0..self.rng.random_range(20..40) {
             time::sleep(Duration::from_millis(self.rng.random_range(0..3000))).await;
             self.act();
             self.world.oracle.assert_now();
@@ -72,14 +81,18 @@ impl Script {
 
     fn act(&mut self) {
         match self.rng.random_range(0..100u32) {
-            0..30 => self.create(),
-            30..45 => self.storm(),
-            45..60 => self.terminate(),
-            60..78 => self.trip_host(),
-            78..86 => self.lose_host(),
-            86..89 => self.hurt_container(),
+            0..18 => self.create(),
+            18..25 => self.storm(),
+            25..31 => self.terminate(),
+            31..58 => self.operate(),
+            58..68 => self.write(),
+            68..78 => self.trip_host(),
+            78..84 => self.lose_host(),
+            84..86 => self.hurt_container(),
+            86..89 => self.trip_registry(),
             89..97 => self.trip_node(),
-            97.. => self.squat(),
+            97..98 => self.drain(),
+            98.. => self.squat(),
         }
     }
 
@@ -97,7 +110,97 @@ impl Script {
         if self.rng.random_range(0..8) == 0 {
             request.secret_env.0.insert("TOKEN".into(), "secret".into());
         }
+        if self.rng.random_bool(0.5) {
+            request.spec.on_host_loss = HostLossPolicy::Restore;
+        }
+        if self.rng.random_range(0..3) == 0 {
+            request.spec.checkpoint_every = Some(Millis::secs(self.rng.random_range(60..90)));
+        }
+        if self.rng.random_bool(0.5) {
+            request.spec.on_expiry = ExpiryAction::Pause;
+        }
         request
+    }
+
+    fn any_sandbox(&mut self) -> Option<SandboxId> {
+        let all: Vec<_> = self.world.cluster.committed().sandboxes.keys().copied().collect();
+        all.choose(&mut self.rng).copied()
+    }
+
+    /// One that runs, mostly; the others have to be refused well.
+    fn some_sandbox(&mut self) -> Option<SandboxId> {
+        let running: Vec<_> = self.world.in_phase(Phase::Running).into_iter().collect();
+        let paused: Vec<_> = self.world.in_phase(Phase::Paused).into_iter().collect();
+        match self.rng.random_range(0..10u32) {
+            0 => self.any_sandbox(),
+            1..4 => paused.choose(&mut self.rng).or_else(|| running.first()).copied(),
+            4.. => running.choose(&mut self.rng).or_else(|| paused.first()).copied(),
+        }
+    }
+
+    /// Something that is done to a sandbox that is there.
+    fn operate(&mut self) {
+        let Some(id) = self.some_sandbox() else { return };
+        let (world, first, what) = (self.world.clone(), self.rng.random_range(0..3), self.rng.random_range(0..12u32));
+        let name = self.any_host().name().to_owned();
+        let to = self.rng.random_bool(0.3).then_some(name);
+        let frozen = self.rng.random_bool(0.5);
+        world.note(format!("operation {what} on {id}, to {to:?}"));
+        self.callers.spawn(async move {
+            match what {
+                0..3 => drop(world.pause(first, id).await),
+                3..6 => drop(world.resume(first, id, to.as_deref()).await),
+                6..9 => drop(world.migrate(first, id, to.as_deref()).await),
+                9..10 => drop(world.freeze(first, id, frozen).await),
+                10..11 => drop(world.snapshot(first, id, None).await),
+                11.. => world.delete_one_of(first, id).await,
+            }
+        });
+    }
+
+    fn write(&mut self) {
+        let Some(id) = self.some_sandbox() else { return };
+        let folder = if self.rng.random_bool(0.5) { "/workspace" } else { "/opt" };
+        let (world, first) = (self.world.clone(), self.rng.random_range(0..3));
+        self.callers.spawn(async move { drop(world.write(first, id, folder).await) });
+    }
+
+    /// The registry is away, full or slow for a while, or pushes break off.
+    fn trip_registry(&mut self) {
+        let registry = self.world.fleet.registry();
+        let what = self.rng.random_range(0..4u32);
+        match what {
+            0 => registry.set_down(true),
+            1 => registry.set_full(true),
+            2 => registry.set_slow(Duration::from_millis(self.rng.random_range(0..30_000))),
+            3.. => registry.break_pushes(self.rng.random_range(1..4)),
+        }
+        let length = Duration::from_millis(self.rng.random_range(0..60_000));
+        let world = self.world.clone();
+        world.note(format!("the registry fails in way {what} for {length:?}"));
+        tokio::spawn(async move {
+            time::sleep(length).await;
+            world.note("the registry heals".into());
+            world.fleet.registry().heal();
+        });
+    }
+
+    /// A host is to be emptied, and some time later no more.
+    fn drain(&mut self) {
+        let (world, host) = (self.world.clone(), self.any_host());
+        let length = Duration::from_millis(self.rng.random_range(0..90_000));
+        world.note(format!("{} is drained for {length:?}", host.name()));
+        self.callers.spawn(async move {
+            let state = world.cluster.committed();
+            let Some(id) = state.hosts.values().find(|it| it.address == *host.address()).map(|it| it.id) else {
+                return;
+            };
+            let wish = DrainWish { parallel: None, deadline: None, reason: "maintenance".into() };
+            let drained = world.call(0, async |it| it.drain_host(id, wish.clone()).await).await;
+            time::sleep(length).await;
+            let undrained = world.call(0, async |it| it.undrain_host(id).await).await;
+            world.note(format!("{}: {drained:?} {undrained:?}", host.name()));
+        });
     }
 
     fn create(&mut self) {
@@ -126,8 +229,7 @@ impl Script {
     }
 
     fn terminate(&mut self) {
-        let all: Vec<_> = self.world.cluster.committed().sandboxes.keys().copied().collect();
-        let Some(id) = all.choose(&mut self.rng).copied() else { return };
+        let Some(id) = self.any_sandbox() else { return };
         let wait = if self.rng.random_bool(0.5) { Wait::No } else { Wait::Upto(BUDGET) };
         for nth in 0..self.rng.random_range(1..3) {
             let world = self.world.clone();

@@ -19,7 +19,7 @@ const TERMINATE: [HostOp; 3] = [HostOp::ListContainers, HostOp::RemoveContainer,
 const SIZES: [HostSize; 2] = [HostSize::Cpx31, HostSize::Cpx41];
 
 /// The next such moment on any host kills the leader, once.
-fn kill_leader_at(world: &World, op: HostOp, moment: Moment) {
+pub(crate) fn kill_leader_at(world: &World, op: HostOp, moment: Moment) {
     let done = Arc::new(AtomicBool::new(false));
     for host in world.fleet.hosts() {
         let (world, done) = (world.clone(), Arc::clone(&done));

@@ -4,7 +4,7 @@ use plimsoll_engine::{
     ClusterOperations, ClusterSecret, Engine, EngineOptions, Error, NewHost, NewSandbox, Provided, SandboxProvider,
     Scope, Secrets, VpsClusterProvider, Wait,
 };
-use plimsoll_lifecycle::ports::Ledger;
+use plimsoll_lifecycle::ports::{Clock, Ledger};
 use plimsoll_state::{
     Command, Policy, Sandbox,
     command::{Idempotency, InitCluster},
@@ -12,12 +12,15 @@ use plimsoll_state::{
 use plimsoll_testkit::sim::{HostOp, HostSize, Lifeline, Oracle, SimClock, SimCluster, SimFleet, SimHost, SimLedger};
 use plimsoll_types::{
     ClusterId, Code, HostName, Identity, ImageRef, Labels, Millis, NodeId, Phase, PublishAddress, SandboxId,
-    SandboxSpec, SessionId, TenantId,
+    SandboxSpec, SessionId, TenantId, Timestamp,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -44,6 +47,8 @@ pub(crate) struct World {
     nodes: Arc<Mutex<BTreeMap<NodeId, Running>>>,
     trace: Arc<Mutex<Vec<String>>>,
     began: Instant,
+    /// Counts what was written, so that no two files of a world are alike.
+    numbers: Arc<AtomicU64>,
 }
 
 /// The engine of one node's present incarnation.
@@ -59,8 +64,8 @@ impl World {
         let clock = SimClock::new();
         let (cluster, fleet) = (SimCluster::new(nodes, seed), SimFleet::new(seed, clock));
         let oracle = Oracle::new(&cluster, &fleet);
-        let world =
-            Self { cluster, fleet, oracle, clock, nodes: Arc::default(), trace: Arc::default(), began: Instant::now() };
+        let (nodes, trace, numbers) = (Arc::default(), Arc::default(), Arc::default());
+        let world = Self { cluster, fleet, oracle, clock, nodes, trace, began: Instant::now(), numbers };
         let ledgers = world.cluster.ledgers();
         let init = InitCluster { cluster: cluster_id(), policy: Policy::default(), at: SimClock::EPOCH };
         ledgers[0].propose(Command::InitCluster(init)).await.expect("a new cluster");
@@ -222,7 +227,14 @@ impl World {
     /// Waits until every invariant of a quiet cluster holds.
     async fn quiet(&self) {
         let until = Instant::now() + SETTLING;
-        while !self.oracle.judge_settled().is_empty() && Instant::now() < until {
+        let mut last = None;
+        while let Some(broken) = self.oracle.judge_settled().pop()
+            && Instant::now() < until
+        {
+            if last.as_ref() != Some(&broken) {
+                self.note(format!("not quiet: {broken}"));
+                last = Some(broken);
+            }
             self.oracle.assert_now();
             time::sleep(Duration::from_secs(1)).await;
         }
@@ -257,6 +269,16 @@ impl World {
             assert!(Instant::now() < until, "not within ten minutes: {what}");
             time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// What the cluster's clock says.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A number that was not used before.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// Writes a line into the story that a failure tells.

@@ -1,4 +1,5 @@
-//! The control groups of a lab's containers: one subtree per host, so that a dead host's leftovers can be found.
+//! The control groups of a lab's containers: one subtree per host, so that a dead host's leftovers can be found and what is
+//! frozen there can be let go.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -19,6 +20,28 @@ pub(super) fn remove(group: &str) -> Result<()> {
         remove_tree(&folder.join(group)).with_context(|| format!("cannot remove cgroup {group}"))?;
     }
     Ok(())
+}
+
+/// Lets everything in the group go on that a freezer holds still: version 1 does not let a frozen process die, and then its host
+/// would not either. What has gone meanwhile is fine.
+pub(super) fn thaw(group: &str) {
+    for (root, file, word) in
+        [("freezer", "freezer.state", "THAWED"), ("", "cgroup.freeze", "0"), ("unified", "cgroup.freeze", "0")]
+    {
+        thaw_tree(&Path::new(ROOT).join(root).join(group), file, word);
+    }
+}
+
+fn thaw_tree(folder: &Path, file: &str, word: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    // Only there where the freezer is; to write to one that is going away is no loss.
+    let switch = folder.join(file);
+    if switch.exists() {
+        let _ = fs::write(switch, word);
+    }
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        thaw_tree(&entry.path(), file, word);
+    }
 }
 
 /// Removes folders from the bottom up; the files in a cgroup belong to the kernel and go with their folder.

@@ -209,7 +209,7 @@ impl LabHost {
         let cable = network::cable(self.plan.subnet, self.plan.index);
         let group = self.cgroup();
         tokio::task::spawn_blocking(move || {
-            machine.identity.kill()?;
+            machine.identity.kill(&group)?;
             network::remove_link(&cable)?;
             cgroup::remove(&group)?;
             anyhow::Ok(machine.identity)

@@ -50,13 +50,15 @@ impl Identity {
     }
 
     /// Kills the process and waits until it is gone. For the first process of a pid namespace that means that all
-    /// others in it are gone as well.
-    pub(super) fn kill(self) -> Result<()> {
+    /// others in it are gone as well, those included that a freezer in this cgroup holds still.
+    pub(super) fn kill(self, group: &str) -> Result<()> {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
         let deadline = Instant::now() + DEATH_LIMIT;
         while self.lives() {
             // It may end between the look and the signal; the next look tells.
             let _ = kill_process(pid, Signal::KILL);
+            // After the signal: what is let go dies before it does anything.
+            cgroup::thaw(group);
             if Instant::now() > deadline {
                 bail!("process {} does not die", self.pid);
             }
@@ -156,11 +158,12 @@ fn sweep() -> Result<()> {
 }
 
 fn clean_up(record: &Record, file: &Path) -> Result<()> {
+    let group = cgroup::name(record.subnet);
     for host in &record.hosts {
-        host.kill()?;
+        host.kill(&group)?;
     }
     network::remove_bridge(record.subnet)?;
-    cgroup::remove(&cgroup::name(record.subnet))?;
+    cgroup::remove(&group)?;
     remove_tree(&record.folder)?;
     fs::remove_file(file).with_context(|| format!("cannot remove {}", file.display()))
 }
@@ -190,7 +193,7 @@ mod tests {
         let identity = Identity::of(child.id()).unwrap();
         assert!(identity.lives());
         assert!(!Identity { started_ticks: identity.started_ticks + 1, ..identity }.lives());
-        identity.kill().unwrap();
+        identity.kill("plimsoll-lab-none").unwrap();
         assert!(!identity.lives());
         child.wait().unwrap();
         assert_eq!(Identity::of(child.id()), None);

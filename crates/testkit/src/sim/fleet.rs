@@ -1,12 +1,12 @@
 //! All simulated hosts, and the dialer that each node reaches them with.
 
 use super::{
-    Lifeline, SimClock, SimLedger,
+    Lifeline, SimClock, SimLedger, SimRegistry,
     host::{HostSize, Journal, Line, SimDriver, SimHost},
     lock,
 };
 use async_trait::async_trait;
-use plimsoll_lifecycle::ports::{Dial, DialTarget, HostDriver, HostError, HostFailure, Ledger};
+use plimsoll_lifecycle::ports::{Dial, DialTarget, HostDriver, HostError, HostFailure, Ledger, Registry};
 use plimsoll_types::{Code, HostAddress, NodeId};
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,14 @@ struct Fleet {
     seed: u64,
     clock: SimClock,
     journal: Arc<Mutex<Journal>>,
+    registry: SimRegistry,
     hosts: Mutex<BTreeMap<HostAddress, SimHost>>,
+}
+
+impl Fleet {
+    fn machine(&self, named: (&str, HostSize), seed: u64) -> SimHost {
+        SimHost::new(named, seed, self.clock, Arc::clone(&self.journal), self.registry.clone())
+    }
 }
 
 impl SimFleet {
@@ -31,7 +38,15 @@ impl SimFleet {
     #[must_use]
     pub fn new(seed: u64, clock: SimClock) -> Self {
         let journal = Arc::new(Mutex::new(Journal::default()));
-        Self { inner: Arc::new(Fleet { seed, clock, journal, hosts: Mutex::new(BTreeMap::new()) }) }
+        Self {
+            inner: Arc::new(Fleet {
+                seed,
+                clock,
+                journal,
+                registry: SimRegistry::default(),
+                hosts: Mutex::new(BTreeMap::new()),
+            }),
+        }
     }
 
     /// Adds a machine; it is reached at `ssh://sim@<name>:22`.
@@ -39,7 +54,7 @@ impl SimFleet {
         let mut hosts = lock(&self.inner.hosts);
         let nth = u64::try_from(hosts.len()).unwrap_or(u64::MAX);
         let seed = self.inner.seed.wrapping_mul(1000).wrapping_add(nth);
-        let host = SimHost::new(name, size, seed, self.inner.clock, Arc::clone(&self.inner.journal));
+        let host = self.inner.machine((name, size), seed);
         hosts.insert(host.address().clone(), host.clone());
         host
     }
@@ -56,8 +71,15 @@ impl SimFleet {
         lock(&self.inner.hosts).get(address).cloned()
     }
 
-    /// Ends every mishap on every host.
+    /// The registry that all of them use.
+    #[must_use]
+    pub fn registry(&self) -> SimRegistry {
+        self.inner.registry.clone()
+    }
+
+    /// Ends every mishap on every host and of the registry.
     pub fn heal(&self) {
+        self.inner.registry.heal();
         self.hosts().iter().for_each(SimHost::heal);
     }
 
@@ -92,13 +114,16 @@ impl Dial for SimDial {
     fn dial(&self, target: &DialTarget) -> Arc<dyn HostDriver> {
         let host = self.fleet.at(&target.address).unwrap_or_else(|| {
             let inner = &self.fleet.inner;
-            let nobody =
-                SimHost::new(&target.address.to_string(), HostSize::Cpx31, 0, inner.clock, Arc::clone(&inner.journal));
+            let nobody = inner.machine((&target.address.to_string(), HostSize::Cpx31), 0);
             nobody.disconnect();
             nobody
         });
         let line = Line { host, node: self.node, life: self.life.clone(), key: target.host_key.clone() };
         Arc::new(SimDriver::new(line))
+    }
+
+    fn registry(&self) -> Option<Arc<dyn Registry>> {
+        Some(self.fleet.inner.registry.line(self.life.clone()))
     }
 
     async fn host_key(&self, address: &HostAddress) -> Result<Option<(String, String)>, HostError> {

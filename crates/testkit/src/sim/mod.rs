@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod lifeline;
 pub mod oracle;
 mod quorum;
+pub mod registry;
 mod replica;
 
 pub use clock::SimClock;
@@ -22,6 +23,7 @@ pub use host::{Fault, HostOp, HostSize, Mishap, Moment, SimHost, When};
 pub use ledger::SimLedger;
 pub use lifeline::Lifeline;
 pub use oracle::{Oracle, Violation};
+pub use registry::{RegistryOp, SimRegistry};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -2,7 +2,7 @@
 
 use super::{SimCluster, SimFleet, SimHost, invariants, lock};
 use plimsoll_state::{Host, State};
-use plimsoll_types::{ClusterId, Generation, SandboxId, SessionId, TenantId};
+use plimsoll_types::{ClusterId, Generation, SandboxId, SessionId, TenantId, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -35,8 +35,19 @@ pub struct Promises {
     pub keys: BTreeMap<String, BTreeSet<SandboxId>>,
     /// The highest generation seen of each sandbox.
     pub generations: BTreeMap<SandboxId, Generation>,
+    /// What callers were told is written, by sandbox and path.
+    pub written: BTreeMap<(SandboxId, String), Vec<Written>>,
     /// Containers of strangers, by host and id.
     pub foreign: Vec<(String, String)>,
+}
+
+/// A number that a caller was told is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The number; later ones are higher.
+    pub number: u64,
+    /// When the caller was told.
+    pub at: Timestamp,
 }
 
 /// Judges a simulation. Clones share what they remember.
@@ -65,6 +76,12 @@ impl Scene<'_> {
         self.state.hosts.values().filter_map(|host| Some((host.as_ref(), self.fleet.at(&host.address)?)))
     }
 
+    /// Whether a host was ever away or late, so that nobody could know what runs there.
+    #[must_use]
+    pub fn disturbed(&self, machine: &SimHost) -> bool {
+        self.fleet.journal(|journal| journal.disturbed(machine.name()))
+    }
+
     /// The cluster's id; without one, nothing is ours.
     #[must_use]
     pub fn id(&self) -> Option<ClusterId> {
@@ -91,6 +108,11 @@ impl Oracle {
     /// A caller was told that this sandbox is gone.
     pub fn gone(&self, sandbox: SandboxId) {
         lock(&self.promises).gone.insert(sandbox);
+    }
+
+    /// A caller was told that this number, higher than those before, is in a file of the sandbox.
+    pub fn written(&self, sandbox: SandboxId, path: &str, number: u64, at: Timestamp) {
+        lock(&self.promises).written.entry((sandbox, path.into())).or_default().push(Written { number, at });
     }
 
     /// A stranger's container stands on this host and must stay as it is.

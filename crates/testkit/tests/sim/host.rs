@@ -29,6 +29,7 @@ pub(super) fn plan(cluster: u128, sandbox: u64, generation: u64) -> ContainerPla
         operation: OperationId::from_parts(1, 1),
         labels: BTreeMap::new(),
         image: ImageRef::new("agent:1").expect("an image"),
+        from_snapshot: false,
         command: None,
         env: BTreeMap::new(),
         cpu: MilliCpu(2000),

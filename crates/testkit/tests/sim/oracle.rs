@@ -1,7 +1,7 @@
 //! The oracle finds what it is there to find.
 
 use super::host::{plan, target};
-use plimsoll_lifecycle::ports::{Dial, Ledger};
+use plimsoll_lifecycle::ports::{Dial, HostDriver, Ledger};
 use plimsoll_state::{
     Command, Outcome, Policy,
     command::{AddHost, InitCluster},
@@ -10,6 +10,7 @@ use plimsoll_testkit::sim::{HostSize, Oracle, SimClock, SimCluster, SimFleet, Si
 use plimsoll_types::{
     ClusterId, HostName, Identity, Labels, NodeId, PublishAddress, SandboxId, SessionId, TenantId, Timestamp,
 };
+use std::sync::Arc;
 
 struct Stage {
     fleet: SimFleet,
@@ -48,9 +49,13 @@ async fn stage() -> Stage {
 }
 
 impl Stage {
-    async fn run_on(&self, host: usize, sandbox: u64) {
-        let driver = self.fleet.any_dialer().dial(&target(&self.hosts[host]));
-        let plan = plan(1, sandbox, 1);
+    fn driver(&self, host: usize) -> Arc<dyn HostDriver> {
+        self.fleet.any_dialer().dial(&target(&self.hosts[host]))
+    }
+
+    async fn run_on(&self, host: usize, generation: u64) {
+        let driver = self.driver(host);
+        let plan = plan(1, 1, generation);
         driver.ensure_image(&plan.image).await.expect("an image");
         let seen = driver.create_container(&plan).await.expect("created");
         driver.start_container(&seen.id).await.expect("runs");
@@ -84,7 +89,7 @@ async fn it_finds_what_runs_twice_even_after_the_fact() {
         }
     }
     let broken = stage.broken();
-    assert!(broken.contains("runs twice") && broken.contains("ran on h1 and h2"), "{broken}");
+    assert!(broken.contains("while generation 1 ran on h1") && broken.contains("ran on h1 and h2"), "{broken}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,4 +106,18 @@ async fn it_finds_a_lost_promise_and_a_touched_stranger() {
     for part in ["was acknowledged and is gone", "was touched", "key k was answered with"] {
         assert!(broken.contains(part), "{part} in {broken}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_that_ran_at_once_are_found_and_a_frozen_one_is_none() {
+    let stage = stage().await;
+    stage.run_on(0, 1).await;
+    let first = stage.hosts[0].containers()[0].seen.id.clone();
+    let driver = stage.driver(0);
+    driver.freeze(&first).await.expect("still");
+    stage.run_on(1, 2).await;
+    assert!(!stage.broken().contains("while"), "the first stands still");
+    driver.thaw(&first).await.expect("goes on");
+    let broken = stage.broken();
+    assert!(broken.contains("began at generation 1 on h1 while generation 2 ran on h2"), "{broken}");
 }

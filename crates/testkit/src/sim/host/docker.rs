@@ -3,11 +3,12 @@
 //! It has no faults and no time of its own; [`super::SimHost`] adds both.
 
 use super::{
-    HostOp,
+    HostOp, SimImage,
     files::Tree,
+    images::PLAIN_LAYERS,
     journal::{Journal, Start},
 };
-use crate::sim::lock;
+use crate::sim::{SimRegistry, lock};
 use plimsoll_lifecycle::{
     naming,
     ports::{ContainerPlan, ContainerSeen, ContainerState, HostError, HostFailure, Mount},
@@ -33,6 +34,7 @@ pub struct SimContainer {
     /// Its output.
     pub log: Vec<String>,
     pub(super) files: Tree,
+    pub(super) layers: u32,
 }
 
 /// A daemon's whole content.
@@ -46,11 +48,18 @@ pub(super) struct Docker {
     devices: BTreeMap<String, String>,
     /// Folders of workspaces on the host.
     pub(super) folders: BTreeSet<String>,
+    /// What is in them.
+    pub(super) contents: BTreeMap<String, Tree>,
+    /// Snapshots by their local names.
+    pub(super) snapshots: BTreeMap<String, SimImage>,
+    pub(super) registry: SimRegistry,
     pub(super) networks: BTreeMap<String, Option<ClusterId>>,
     pub(super) images: BTreeSet<ImageRef>,
     pub(super) missing_images: BTreeSet<ImageRef>,
     pub(super) broken_images: BTreeSet<ImageRef>,
     pub(super) disk_full: bool,
+    /// Whether its containers do nothing.
+    pub(super) quiet: bool,
     pub(super) start_fails: Option<HostFailure>,
     pub(super) create_fails: Option<HostFailure>,
     pub(super) journal: Arc<Mutex<Journal>>,
@@ -76,7 +85,7 @@ pub(super) fn gone(container: &str) -> HostError {
 }
 
 impl Docker {
-    pub(super) fn new(host: String, facts: HostFacts, journal: Arc<Mutex<Journal>>) -> Self {
+    pub(super) fn new(host: String, facts: HostFacts, journal: Arc<Mutex<Journal>>, registry: SimRegistry) -> Self {
         Self {
             host,
             facts,
@@ -84,11 +93,15 @@ impl Docker {
             volumes: BTreeMap::new(),
             devices: BTreeMap::new(),
             folders: BTreeSet::new(),
+            contents: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            registry,
             networks: BTreeMap::new(),
             images: BTreeSet::new(),
             missing_images: BTreeSet::new(),
             broken_images: BTreeSet::new(),
             disk_full: false,
+            quiet: false,
             start_fails: None,
             create_fails: None,
             journal,
@@ -120,16 +133,21 @@ impl Docker {
             return Ok(mine);
         }
         self.check_disk()?;
-        if !self.images.contains(&plan.image) {
+        if !self.images.contains(&plan.image) && !self.snapshots.contains_key(plan.image.as_str()) {
             return Err(permanent(Code::ImageNotFound, format!("no such image: {}", plan.image)));
         }
         if !self.facts.runtimes.iter().any(|runtime| runtime == plan.runtime.as_str()) {
             return Err(this_host(Code::StartFailed, format!("unknown runtime {}", plan.runtime)));
         }
         claim(&mut self.networks, &plan.network.name, plan.cluster)?;
+        if plan.from_snapshot {
+            // As the adapter does: what an interrupted try left would stay in it.
+            self.remove_workspace(&plan.workspace, plan.cluster)?;
+        }
         claim(&mut self.volumes, &plan.workspace.volume, plan.cluster)?;
         self.devices.insert(plan.workspace.volume.clone(), plan.workspace.source.clone());
         self.folders.insert(plan.workspace.source.clone());
+        let (files, layers) = self.unpack(plan)?;
         if let Some(failure) = self.create_fails {
             return Err(HostError::new(failure, Code::StartFailed, "the daemon refused the container"));
         }
@@ -140,6 +158,7 @@ impl Docker {
             cluster: Some(plan.cluster),
             sandbox: Some(plan.sandbox),
             generation: Some(plan.generation),
+            operation: Some(plan.operation),
             ports: Vec::new(),
             created_at: now,
         };
@@ -149,7 +168,8 @@ impl Docker {
             volume: Some(plan.workspace.volume.clone()),
             network: Some(plan.network.name.clone()),
             log: Vec::new(),
-            files: Tree::default(),
+            files,
+            layers,
         };
         self.containers.insert(seen.id.clone(), made);
         self.count(HostOp::CreateContainer);
@@ -190,6 +210,10 @@ impl Docker {
         if found.seen.state == ContainerState::Running {
             return Ok(found.seen.clone());
         }
+        if found.seen.state == ContainerState::Paused {
+            let text = format!("container {container} is paused; it cannot be started");
+            return Err(HostError::new(HostFailure::Transient, Code::StartFailed, text));
+        }
         if let Some(failure) = failing {
             found.seen.state = ContainerState::Exited(1);
             return Err(HostError::new(failure, Code::StartFailed, "the container ended at once with code 1"));
@@ -207,15 +231,33 @@ impl Docker {
         let seen = found.seen.clone();
         self.count(HostOp::StartContainer);
         if let (Some(sandbox), Some(generation)) = (seen.sandbox, seen.generation) {
-            lock(&self.journal).started(Start { host: self.host.clone(), container: id, sandbox, generation });
+            let (host, container, operation) = (self.host.clone(), id.clone(), seen.operation);
+            lock(&self.journal).started(Start { host, container, sandbox, generation, operation });
         }
+        self.runs(&id, true);
         Ok(seen)
+    }
+
+    /// Notes that a container runs; memory is empty after a start.
+    pub(super) fn runs(&mut self, id: &str, started: bool) {
+        let Some(found) = self.containers.get_mut(id) else { return };
+        if started {
+            found.files.remove_below(naming::SECRETS_DIR);
+        }
+        if let (Some(sandbox), Some(generation)) = (found.seen.sandbox, found.seen.generation) {
+            lock(&self.journal).runs(&self.host, id, sandbox, generation);
+        }
+    }
+
+    /// Notes that from now on nobody can know what is done here, and when.
+    pub(super) fn disturb(&self) {
+        lock(&self.journal).disturb(&self.host);
     }
 
     /// Ends a container's process, if it runs.
     pub(super) fn stop(&mut self, id: &str) {
         let Some(found) = self.containers.get_mut(id) else { return };
-        if found.seen.state == ContainerState::Running {
+        if matches!(found.seen.state, ContainerState::Running | ContainerState::Paused) {
             found.seen.state = ContainerState::Exited(137);
             found.seen.ports.clear();
             if let Some(sandbox) = found.seen.sandbox {
@@ -244,6 +286,7 @@ impl Docker {
             Some(owner) if *owner != Some(cluster) => Err(name_clash(&workspace.volume)),
             Some(_) | None => {
                 let folder = self.folders.remove(&workspace.source);
+                self.contents.remove(&workspace.source);
                 self.devices.remove(&workspace.volume);
                 if self.volumes.remove(&workspace.volume).is_some() || folder {
                     self.count(HostOp::RemoveWorkspace);
@@ -282,12 +325,20 @@ impl Docker {
             cluster: labels.map(|labels| labels.0),
             sandbox: labels.map(|labels| labels.1),
             generation: labels.map(|labels| labels.2),
+            operation: None,
             ports: Vec::<(u16, IpAddr, u16)>::new(),
             created_at: Timestamp::ZERO,
         };
         let id = seen.id.clone();
-        let made =
-            SimContainer { seen, plan: None, volume: None, network: None, log: Vec::new(), files: Tree::default() };
+        let made = SimContainer {
+            seen,
+            plan: None,
+            volume: None,
+            network: None,
+            log: Vec::new(),
+            files: Tree::default(),
+            layers: PLAIN_LAYERS,
+        };
         self.containers.insert(id.clone(), made);
         id
     }
@@ -306,16 +357,16 @@ impl Docker {
         }
     }
 
-    fn count(&mut self, op: HostOp) {
+    pub(super) fn count(&mut self, op: HostOp) {
         *self.effects.entry(op).or_default() += 1;
     }
 
-    fn check_disk(&self) -> Result<(), HostError> {
+    pub(super) fn check_disk(&self) -> Result<(), HostError> {
         if self.disk_full { Err(this_host(Code::HostFull, format!("no space left on {}", self.host))) } else { Ok(()) }
     }
 
     /// Sixty-four hexadecimal digits, as Docker's; never used twice.
-    fn next_id(&mut self) -> String {
+    pub(super) fn next_id(&mut self) -> String {
         self.made += 1;
         let host = self.host.bytes().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
         format!("{:016x}{:016x}{:032x}", self.made.wrapping_mul(0x9e37_79b9_7f4a_7c15), host, self.made)

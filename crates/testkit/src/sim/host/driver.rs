@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes as Blob;
 use futures_util::stream;
 use plimsoll_lifecycle::ports::{
-    ByteStream, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, ExecRequest, ExecSession, Files,
-    HostDriver, HostError, LogOptions, Mount, SurveyReport,
+    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, ExecRequest, ExecSession,
+    Files, HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
 };
 use plimsoll_types::{Bytes, ClusterId, HostFacts, ImageRef, MeasuredLoad, MilliCpu, Timestamp};
 use std::time::Duration;
@@ -121,6 +121,50 @@ impl HostDriver for SimDriver {
         self.line.call(HostOp::RemoveIdleNetworks, move |docker, _| docker.remove_idle_networks(cluster)).await
     }
 
+    async fn freeze(&self, container: &str) -> Result<(), HostError> {
+        let container = container.to_owned();
+        self.line.call(HostOp::Freeze, move |docker, _| docker.freeze(&container)).await
+    }
+
+    async fn thaw(&self, container: &str) -> Result<(), HostError> {
+        let container = container.to_owned();
+        self.line.call(HostOp::Thaw, move |docker, _| docker.thaw(&container)).await
+    }
+
+    async fn commit(&self, plan: &CommitPlan) -> Result<(), HostError> {
+        let plan = plan.clone();
+        self.line.call(HostOp::Commit, move |docker, now| docker.commit(&plan, now)).await
+    }
+
+    async fn push(&self, plan: &CommitPlan) -> Result<Pushed, HostError> {
+        let plan = plan.clone();
+        self.line.call(HostOp::Push, move |docker, _| docker.push(&plan)).await
+    }
+
+    async fn pull(&self, image: &SnapshotImage) -> Result<Bytes, HostError> {
+        let image = image.clone();
+        self.line.call(HostOp::Pull, move |docker, now| docker.pull(&image, now)).await
+    }
+
+    async fn fence(&self, container: &str, name: &str) -> Result<(), HostError> {
+        let (container, name) = (container.to_owned(), name.to_owned());
+        self.line.call(HostOp::Fence, move |docker, _| docker.fence(&container, &name)).await
+    }
+
+    async fn list_snapshots(&self, cluster: ClusterId) -> Result<Vec<ImageSeen>, HostError> {
+        self.line.call(HostOp::ListSnapshots, move |docker, _| Ok(docker.list_snapshots(cluster))).await
+    }
+
+    async fn sweep_snapshots(&self, _cluster: ClusterId) -> Result<(), HostError> {
+        // Every simulated image has a name.
+        Ok(())
+    }
+
+    async fn remove_snapshot(&self, name: &str) -> Result<(), HostError> {
+        let name = name.to_owned();
+        self.line.call(HostOp::RemoveSnapshot, move |docker, _| docker.remove_snapshot(&name)).await
+    }
+
     async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError> {
         let container = container.to_owned();
         self.line.call(HostOp::Exec, move |docker, _| docker.running(&container).map(drop)).await?;
@@ -157,9 +201,10 @@ impl HostDriver for SimDriver {
     async fn stats(&self, container: &str) -> Result<ContainerStats, HostError> {
         let container = container.to_owned();
         let stats = self.line.call(HostOp::Stats, move |docker, now| {
+            let quiet = docker.quiet;
             let found = docker.running(&container)?;
             let limit = found.plan.as_ref().map_or(Bytes::ZERO, |plan| plan.memory);
-            let cpu_total_ms = now.since(found.seen.created_at).0 / 10;
+            let cpu_total_ms = if quiet { 0 } else { now.since(found.seen.created_at).0 / 10 };
             Ok(ContainerStats {
                 at: now,
                 cpu_total_ms,

@@ -29,6 +29,22 @@ pub enum HostOp {
     RemoveWorkspace,
     /// `remove_idle_networks`.
     RemoveIdleNetworks,
+    /// `freeze`.
+    Freeze,
+    /// `thaw`.
+    Thaw,
+    /// `commit`.
+    Commit,
+    /// `push`.
+    Push,
+    /// `pull`.
+    Pull,
+    /// `fence`.
+    Fence,
+    /// `list_snapshots`.
+    ListSnapshots,
+    /// `remove_snapshot`.
+    RemoveSnapshot,
     /// `exec`.
     Exec,
     /// `logs`.
@@ -41,28 +57,42 @@ pub enum HostOp {
 
 impl HostOp {
     /// The operations that change something on the host, in the order of a sandbox's life.
-    pub const MUTATING: [Self; 6] = [
+    pub const MUTATING: [Self; 13] = [
         Self::EnsureImage,
         Self::CreateContainer,
         Self::StartContainer,
+        Self::Freeze,
+        Self::Thaw,
+        Self::Commit,
+        Self::Push,
+        Self::Pull,
+        Self::Fence,
         Self::RemoveContainer,
         Self::RemoveWorkspace,
         Self::RemoveIdleNetworks,
+        Self::RemoveSnapshot,
     ];
 
     /// How long the adapter waits for an answer before it says that the host does not answer.
     pub(super) const fn deadline(self) -> Duration {
         match self {
-            Self::Measure | Self::Inspect | Self::ListContainers | Self::ListWorkspaces | Self::Stats => {
-                Duration::from_secs(5)
-            }
-            Self::EnsureImage => Duration::from_secs(600),
+            Self::Measure
+            | Self::Inspect
+            | Self::ListContainers
+            | Self::ListWorkspaces
+            | Self::ListSnapshots
+            | Self::Stats => Duration::from_secs(5),
+            Self::EnsureImage | Self::Commit | Self::Push | Self::Pull => Duration::from_secs(600),
             Self::Survey
             | Self::CreateContainer
             | Self::StartContainer
             | Self::RemoveContainer
             | Self::RemoveWorkspace
             | Self::RemoveIdleNetworks
+            | Self::Freeze
+            | Self::Thaw
+            | Self::Fence
+            | Self::RemoveSnapshot
             | Self::Exec
             | Self::Logs
             | Self::Files => Duration::from_secs(30),

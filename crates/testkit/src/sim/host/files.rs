@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use plimsoll_lifecycle::ports::{ByteStream, EntryKind, FileEntry, Files, HostError, HostFailure, WriteOptions};
-use plimsoll_types::Code;
+use plimsoll_types::{Bytes as Size, Code};
 use std::{collections::BTreeMap, io::Read};
 
 /// How much of a file is sent at once.
@@ -60,6 +60,42 @@ fn below(folder: &str) -> String {
 }
 
 impl Tree {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Puts another tree's paths over this one's.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Takes everything below a folder out.
+    pub(super) fn split_off(&mut self, folder: &str) -> Self {
+        let taken = self.subtree(folder);
+        Self(taken.into_iter().filter_map(|path| self.0.remove_entry(&path)).collect())
+    }
+
+    pub(super) fn remove_below(&mut self, folder: &str) {
+        drop(self.split_off(folder));
+    }
+
+    /// Forgets the second half, as if a copy had broken off.
+    pub(super) fn halve(&mut self) {
+        let kept = self.0.len() / 2;
+        self.0 = std::mem::take(&mut self.0).into_iter().take(kept).collect();
+    }
+
+    pub(super) fn size(&self) -> Size {
+        let files = self.0.values().flatten();
+        Size(files.map(|file| u64::try_from(file.content.len()).unwrap_or(u64::MAX)).sum())
+    }
+
+    /// A file's content, if it is text.
+    pub(super) fn text(&self, path: &str) -> Option<String> {
+        let file = self.0.get(path)?.as_ref()?;
+        String::from_utf8(file.content.to_vec()).ok()
+    }
+
     fn is_folder(&self, path: &str) -> bool {
         path == "/" || matches!(self.0.get(path), Some(None)) || self.0.keys().any(|key| key.starts_with(&below(path)))
     }
@@ -162,7 +198,7 @@ impl SimFiles {
         body: impl Fn(&mut Tree) -> Result<T, HostError> + Send + Sync + 'static,
     ) -> Result<T, HostError> {
         let container = container.to_owned();
-        self.0.call(HostOp::Files, move |docker, _| body(&mut docker.running(&container)?.files)).await
+        self.0.call(HostOp::Files, move |docker, _| docker.with_files(&container, &body)).await
     }
 }
 

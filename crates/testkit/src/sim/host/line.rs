@@ -118,6 +118,12 @@ impl Line {
             if let Some(Mishap::Slow(more)) = mishap {
                 latency += more;
             }
+            if matches!(op, HostOp::Push | HostOp::Pull) {
+                latency += inner.docker.registry.delay();
+            }
+            if matches!(mishap, Some(Mishap::Slow(_) | Mishap::Hang)) {
+                inner.docker.disturb();
+            }
             Request { mishap, latency, heals }
         })
     }

@@ -7,16 +7,18 @@ mod driver;
 mod exec;
 mod faults;
 mod files;
+mod images;
 mod journal;
 mod line;
 
 pub use docker::SimContainer;
 pub(super) use driver::SimDriver;
 pub use faults::{Fault, HostOp, Mishap, When};
-pub use journal::{Journal, Start};
+pub use images::SimImage;
+pub use journal::{Journal, Overlap, Start};
 pub(super) use line::Line;
 
-use super::{SimClock, lock};
+use super::{SimClock, SimRegistry, lock};
 use docker::Docker;
 use plimsoll_lifecycle::ports::{ContainerState, HostFailure};
 use plimsoll_types::{
@@ -91,7 +93,13 @@ struct Inner {
 }
 
 impl SimHost {
-    pub(super) fn new(name: &str, size: HostSize, seed: u64, clock: SimClock, journal: Arc<Mutex<Journal>>) -> Self {
+    pub(super) fn new(
+        (name, size): (&str, HostSize),
+        seed: u64,
+        clock: SimClock,
+        journal: Arc<Mutex<Journal>>,
+        registry: SimRegistry,
+    ) -> Self {
         let facts = HostFacts {
             machine_id: format!("machine-{name}"),
             hostname: name.into(),
@@ -104,7 +112,7 @@ impl SimHost {
             docker_root: "/var/lib/docker".into(),
         };
         let inner = Inner {
-            docker: Docker::new(name.into(), facts, journal),
+            docker: Docker::new(name.into(), facts, journal, registry),
             rng: StdRng::seed_from_u64(seed),
             faults: Vec::new(),
             hooks: BTreeMap::new(),
@@ -166,12 +174,18 @@ impl SimHost {
 
     /// Cuts it off from everybody; its containers run on.
     pub fn disconnect(&self) {
-        self.with(|inner| inner.down = true);
+        self.with(|inner| {
+            inner.down = true;
+            inner.docker.disturb();
+        });
     }
 
     /// Cuts it off from one node.
     pub fn cut(&self, node: NodeId) {
-        self.with(|inner| inner.cut.extend([node]));
+        self.with(|inner| {
+            inner.cut.extend([node]);
+            inner.docker.disturb();
+        });
     }
 
     /// Switches it off: every container made over the host port ends, and stays ended when it comes back. Strangers' have a restart
@@ -179,6 +193,7 @@ impl SimHost {
     pub fn power_off(&self) {
         self.with(|inner| {
             inner.down = true;
+            inner.docker.disturb();
             let made = inner.docker.containers.iter().filter(|(_, found)| found.plan.is_some());
             for id in made.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
                 inner.docker.stop(&id);
@@ -189,6 +204,11 @@ impl SimHost {
     /// Fills or frees its disk.
     pub fn set_disk_full(&self, full: bool) {
         self.with(|inner| inner.docker.disk_full = full);
+    }
+
+    /// Makes its containers use no CPU; otherwise each uses a tenth of one.
+    pub fn set_quiet(&self, quiet: bool) {
+        self.with(|inner| inner.docker.quiet = quiet);
     }
 
     /// Makes containers end as soon as they are started, answered with this failure; `None` ends that.
@@ -254,6 +274,30 @@ impl SimHost {
         let ours =
             |found: &SimContainer| found.seen.cluster == Some(cluster) && found.seen.state == ContainerState::Running;
         self.containers().into_iter().filter(ours).collect()
+    }
+
+    /// What a container, running or not, has at a path, its workspace included.
+    #[must_use]
+    pub fn file(&self, container: &str, path: &str) -> Option<String> {
+        self.with(|inner| inner.docker.file(container, path))
+    }
+
+    /// The snapshots it holds, by their local names.
+    #[must_use]
+    pub fn snapshots(&self) -> BTreeMap<String, SimImage> {
+        self.with(|inner| inner.docker.snapshots.clone())
+    }
+
+    /// Whether a container, running or not, was made from an image.
+    #[must_use]
+    pub fn image_used(&self, name: &str) -> bool {
+        self.with(|inner| inner.docker.image_used(name))
+    }
+
+    /// Whether it answers everybody.
+    #[must_use]
+    pub fn reachable(&self) -> bool {
+        self.with(|inner| !inner.down && inner.cut.is_empty())
     }
 
     /// Volumes with the cluster that made each.

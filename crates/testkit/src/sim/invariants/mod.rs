@@ -1,6 +1,7 @@
 //! The invariants of the architecture that a simulation can check, one file each. A check answers with what is broken.
 
 mod acknowledged;
+mod content;
 mod converged;
 mod foreign;
 mod generations;
@@ -8,6 +9,7 @@ mod one_copy;
 mod owners;
 mod replicas;
 mod reservations;
+mod snapshots;
 mod uniqueness;
 
 use super::oracle::Scene;
@@ -28,6 +30,8 @@ pub const ALWAYS: &[Invariant] = &[
     Invariant { name: "a generation never goes back", check: generations::check },
     Invariant { name: "one key or session never has two live sandboxes", check: uniqueness::check },
     Invariant { name: "replicas agree and are sound", check: replicas::check },
+    Invariant { name: "what is available can be pulled", check: snapshots::check },
+    Invariant { name: "what was written stays", check: content::check },
     Invariant { name: "what is not ours is left alone", check: foreign::check },
 ];
 

@@ -1,6 +1,7 @@
 //! What is reserved, and what really runs, fits under each host's load line.
 
 use crate::sim::oracle::Scene;
+use plimsoll_lifecycle::ports::ContainerPlan;
 use plimsoll_types::Resources;
 
 pub(super) fn check(scene: &Scene<'_>) -> Vec<String> {
@@ -11,8 +12,17 @@ pub(super) fn check(scene: &Scene<'_>) -> Vec<String> {
             broken.push(format!("{} has {} reserved, its line is {line}", host.name, host.reserved));
         }
         let Some(cluster) = scene.id() else { continue };
-        let running =
-            machine.running(cluster).into_iter().filter_map(|found| found.plan).fold(Resources::ZERO, |sum, plan| {
+        // What was replaced while the host was away holds no room; it is stopped once it is found.
+        let counts = |plan: &ContainerPlan| {
+            let current = scene.state.sandboxes.get(&plan.sandbox).map(|sandbox| sandbox.generation);
+            !scene.disturbed(&machine) || current == Some(plan.generation)
+        };
+        let running = machine
+            .running(cluster)
+            .into_iter()
+            .filter_map(|found| found.plan)
+            .filter(counts)
+            .fold(Resources::ZERO, |sum, plan| {
                 sum.saturating_add(Resources { cpu: plan.cpu, memory: plan.memory, ..Resources::ZERO })
             });
         if !running.fits_in(line) {
