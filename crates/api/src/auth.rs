@@ -35,6 +35,16 @@ impl Caller {
         }
     }
 
+    /// Refuses what only operators may do with a sandbox.
+    pub(crate) fn must_operate(&self, what: &str) -> Answer<()> {
+        match self.role {
+            Role::Operator => Ok(()),
+            Role::Platform | Role::Metrics => {
+                Err(ApiError::new(Code::Forbidden, format!("only an operator's key may {what}")))
+            }
+        }
+    }
+
     /// Whose sandbox a create is that names this tenant.
     pub(crate) fn tenant_for(&self, asked: Option<&TenantId>) -> Answer<TenantId> {
         match asked {

@@ -135,6 +135,16 @@ impl Params {
         }
     }
 
+    /// How many items a page has.
+    pub(crate) fn page(&mut self) -> Answer<usize> {
+        let limit = self.get::<usize>("limit")?.unwrap_or(limits::PAGE);
+        if (1..=limits::MAX_PAGE).contains(&limit) {
+            Ok(limit)
+        } else {
+            Err(ApiError::field("?limit", format!("from 1 to {}", limits::MAX_PAGE)))
+        }
+    }
+
     /// Whether the caller accepts what this node has applied, however old.
     pub(crate) fn stale(&mut self) -> Answer<bool> {
         match self.text("consistency")?.as_deref() {
@@ -183,6 +193,8 @@ pub(crate) struct Patience {
     pub(crate) asynchronous: bool,
     /// Whether the time is the caller's own wish.
     asked: bool,
+    /// That wish, however long.
+    wish: Option<Duration>,
 }
 
 impl FromRequestParts<Api> for Patience {
@@ -198,14 +210,14 @@ impl FromRequestParts<Api> for Patience {
                 } else if let Some(seconds) = preference.strip_prefix("wait=") {
                     let seconds =
                         seconds.parse().map_err(|_| ApiError::field("Prefer:", "wait is a number of seconds"))?;
-                    time = Some(Duration::from_secs(seconds).min(limits::MAX_WAIT));
+                    time = Some(Duration::from_secs(seconds));
                 }
                 // Other preferences are ignored, as RFC 7240 has it.
             }
         }
-        let asked = asynchronous || time.is_some();
+        let (asked, wish) = (asynchronous || time.is_some(), time);
         let time = time.unwrap_or(if asynchronous { Duration::ZERO } else { api.options.default_wait });
-        Ok(Self { time, asynchronous, asked })
+        Ok(Self { time: time.min(limits::MAX_WAIT), asynchronous, asked, wish })
     }
 }
 
@@ -213,6 +225,11 @@ impl Patience {
     /// The same, but no longer than this for callers who said nothing.
     pub(crate) fn unasked(self, most: Duration) -> Self {
         Self { time: if self.asked { self.time } else { self.time.min(most) }, ..self }
+    }
+
+    /// The same, but up to this long for callers who said how long.
+    pub(crate) fn at_most(self, most: Duration) -> Self {
+        Self { time: self.wish.map_or(self.time, |wish| wish.min(most)), ..self }
     }
 
     /// As the engine takes it.

@@ -18,5 +18,5 @@ mod server;
 mod streams;
 
 pub use error::ApiError;
-pub use options::{MetricsText, Options, SshGateway};
+pub use options::{LogFilter, MetricsText, Options, SshGateway};
 pub use server::{Error, serve};

@@ -14,6 +14,14 @@ pub(crate) const DEFAULT_WAIT: Duration = Duration::from_secs(170);
 pub(crate) const TERMINATE_WAIT: Duration = Duration::from_secs(25);
 /// What committing it may take beyond that.
 pub(crate) const COMMIT_TIME: Duration = Duration::from_secs(4);
+/// How long a snapshot is waited for unless asked otherwise: below the 120 s that platforms allow.
+pub(crate) const SNAPSHOT_WAIT: Duration = Duration::from_secs(115);
+/// The longest wait for a migration: the time platforms give one.
+pub(crate) const MAX_MIGRATE_WAIT: Duration = Duration::from_secs(25 * 60);
+/// Longest deadline of a drain: a month; more is a mistaken unit.
+pub(crate) const MAX_DRAIN_S: u64 = 31 * 24 * 3600;
+/// Spreads that make sense, in thousandths: below the least, sandboxes would move to and fro.
+pub(crate) const SPREADS: std::ops::RangeInclusive<u32> = 10..=1000;
 /// Writing the environment: below the 30 s that platforms allow.
 pub(crate) const WRITE_ENV: Duration = Duration::from_secs(25);
 /// Health: below the 10 s that platforms allow; the engine decides sooner.
@@ -59,6 +67,8 @@ pub(crate) const MAX_EXEC_TIME: Duration = Duration::from_secs(3600);
 pub(crate) const EXEC_GRACE: Duration = Duration::from_secs(30);
 /// Repositories named by one sandbox.
 pub(crate) const MAX_REPOS: usize = 64;
+/// The longest log filter: some dozens of targets.
+pub(crate) const MAX_LOG_FILTER: usize = 1024;
 /// The longest id a caller may give its request.
 pub(crate) const MAX_REQUEST_ID: usize = 64;
 
@@ -84,7 +94,13 @@ mod tests {
     /// The platform's budgets in seconds: our answer comes first.
     #[test]
     fn every_answer_comes_within_the_platforms_budget() {
-        for (ours, budget) in [(DEFAULT_WAIT, 180), (TERMINATE_WAIT + COMMIT_TIME, 30), (WRITE_ENV, 30), (HEALTH, 10)] {
+        for (ours, budget) in [
+            (DEFAULT_WAIT, 180),
+            (SNAPSHOT_WAIT, 120),
+            (TERMINATE_WAIT + COMMIT_TIME, 30),
+            (WRITE_ENV, 30),
+            (HEALTH, 10),
+        ] {
             assert!(ours < Duration::from_secs(budget), "{ours:?} of {budget} s");
         }
     }

@@ -18,6 +18,7 @@ use utoipa::{
     components(schemas(wire::Problem, wire::FieldError, wire::Event, wire::ExecRequest, wire::ExecControl, wire::ExecNotice)),
     tags(
         (name = "sandboxes", description = "Sandboxes: create, ensure, look at, take down."),
+        (name = "snapshots", description = "Snapshots: what sandboxes can start from."),
         (name = "exec", description = "Commands inside sandboxes."),
         (name = "files", description = "Files inside sandboxes."),
         (name = "placements", description = "Where sandboxes go, and why."),
@@ -75,7 +76,7 @@ fn description() -> String {
         "Sandboxes on your own Docker hosts.\n\nEvery error is RFC 9457 problem+json with a stable `code`. Requests refuse \
          unknown fields and parameters. Creates accept an `Idempotency-Key`, remembered for 24 h with the request's hash; they \
          wait until the sandbox runs, unless `Prefer: respond-async` (202 with the sandbox as it is) or `Prefer: wait=N` says \
-         otherwise. Reads are linearizable; `?consistency=stale` reads what the asked node has. `x-request-id` is accepted, \
+         otherwise. Snapshots, pauses and migrations wait likewise; their 202 carries an operation. Reads are linearizable; `?consistency=stale` reads what the asked node has. `x-request-id` is accepted, \
          echoed, and found in the log.\n\n| code | status | exit | meaning |\n| --- | --- | --- | --- |\n",
     );
     for code in Code::ALL {

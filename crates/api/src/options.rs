@@ -10,6 +10,18 @@ use tokio_util::sync::CancellationToken;
 /// Renders this node's metrics as Prometheus reads them.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// What this process logs, and how that is changed while it runs.
+pub trait LogFilter: Send + Sync {
+    /// The filter in force.
+    fn filter(&self) -> String;
+
+    /// Puts another one in force.
+    ///
+    /// # Errors
+    /// Why that is no filter; nothing has changed then.
+    fn set_filter(&self, filter: &str) -> Result<(), String>;
+}
+
 /// Where people log into sandboxes over SSH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshGateway {
@@ -38,6 +50,8 @@ pub struct Options {
     pub metrics_public: bool,
     /// The SSH gateway, if there is one.
     pub gateway: Option<SshGateway>,
+    /// What this process logs, where that can be changed.
+    pub log_filter: Option<Arc<dyn LogFilter>>,
     /// How long creates wait unless asked otherwise; below the 180 s that platforms allow, so that ours is the answer they see.
     pub default_wait: Duration,
     /// Most requests under way at once; more are refused with `overloaded`.
@@ -49,7 +63,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The usual limits around these parts, no SSH gateway.
+    /// The usual limits around these parts, no SSH gateway, a log that cannot be changed.
     #[must_use]
     pub fn new(
         provider: Arc<dyn SandboxProvider>,
@@ -68,6 +82,7 @@ impl Options {
             metrics,
             metrics_public: false,
             gateway: None,
+            log_filter: None,
             default_wait: limits::DEFAULT_WAIT,
             max_requests: limits::MAX_REQUESTS,
             max_streams: limits::MAX_STREAMS,

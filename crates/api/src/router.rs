@@ -5,7 +5,8 @@ use crate::{
     observe, openapi,
     options::{Api, Options},
     routes::{
-        cluster, events, exec, exec_stream, files, hosts, keys, placements, policy, sandboxes, system, terminals,
+        cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations, placements,
+        policy, sandboxes, snapshots, system, terminals,
     },
 };
 use axum::{
@@ -42,8 +43,12 @@ fn quick() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(sandboxes::check))
         .routes(routes!(sandboxes::extend))
-        .routes(routes!(sandboxes::pause))
-        .routes(routes!(sandboxes::snapshot))
+        .routes(routes!(moving::freeze))
+        .routes(routes!(moving::thaw))
+        .routes(routes!(moving::awake))
+        .routes(routes!(operations::get))
+        .routes(routes!(snapshots::list))
+        .routes(routes!(snapshots::get, snapshots::delete))
         .routes(routes!(sandboxes::tunnels))
         .routes(routes!(sandboxes::stats))
         .routes(routes!(sandboxes::write_env))
@@ -57,10 +62,14 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(hosts::get, hosts::label, hosts::remove))
         .routes(routes!(hosts::cordon))
         .routes(routes!(hosts::uncordon))
+        .routes(routes!(drain::drain, drain::status))
+        .routes(routes!(drain::undrain))
+        .routes(routes!(drain::rebalance))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(cluster::status))
         .routes(routes!(policy::get, policy::set))
+        .routes(routes!(log_level::get, log_level::set))
         .routes(routes!(cluster::transfer))
         .routes(routes!(cluster::remove_node))
         .routes(routes!(cluster::token))
@@ -76,6 +85,11 @@ fn slow() -> OpenApiRouter<Api> {
         .routes(routes!(sandboxes::list, sandboxes::create))
         .routes(routes!(sandboxes::ensure))
         .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(moving::pause))
+        .routes(routes!(moving::resume))
+        .routes(routes!(moving::migrate))
+        .routes(routes!(snapshots::take))
+        .routes(routes!(snapshots::take_one))
         .routes(routes!(sandboxes::logs))
         .routes(routes!(placements::place))
         .routes(routes!(terminals::create))

@@ -137,6 +137,11 @@ impl Client {
     /// Sends a call and reads its JSON answer.
     pub(crate) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         let response = self.send(call).await?;
+        self.read(call, response).await
+    }
+
+    /// Reads an answer as JSON.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, call: &Call, response: Response) -> Result<T, Error> {
         let body = response.bytes().await.map_err(|error| interrupted(call, &error))?;
         serde_json::from_slice(&body).map_err(|error| Error::Protocol { doing: call.doing(), why: error.to_string() })
     }

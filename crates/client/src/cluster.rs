@@ -4,7 +4,10 @@ use crate::{
     call::Call,
     client::{ByteStream, Client},
     error::Error,
-    wire::{ClusterStatus, CreateKey, Healthy, JoinToken, Key, KeyCreated, Policy, Secret, TransferLeadership},
+    wire::{
+        ClusterStatus, CreateKey, Healthy, JoinToken, Key, KeyCreated, LogLevel, Policy, Secret, SetLogLevel,
+        TransferLeadership,
+    },
 };
 use plimsoll_types::KeyId;
 
@@ -57,6 +60,24 @@ impl Client {
     /// See [`Error`]; `conflict` if the rules were changed since that revision.
     pub async fn set_cluster_policy(&self, policy: &Policy) -> Result<Policy, Error> {
         self.json(&Call::put(&["v1", "cluster", "policy"]).json(policy)).await
+    }
+
+    /// What the asked node logs.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn log_level(&self) -> Result<LogLevel, Error> {
+        self.json(&Call::get(&["v1", "log-level"])).await
+    }
+
+    /// Changes what the asked node logs, until it is started again.
+    ///
+    /// # Errors
+    /// See [`Error`]; `invalid_request` if that is no filter.
+    pub async fn set_log_level(&self, filter: &str) -> Result<LogLevel, Error> {
+        // Another node is another log: what broke off here is not repeated there.
+        let call = Call::put(&["v1", "log-level"]).repeatable(false);
+        self.json(&call.json(&SetLogLevel { filter: filter.to_owned() })).await
     }
 
     /// Makes an API key.

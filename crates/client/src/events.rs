@@ -12,12 +12,33 @@ use futures_util::StreamExt;
 /// A line longer than this is no event of ours: the longest one holds a reason of a few hundred bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// Events in order, without gaps. Ends with the connection; go on after the last event's id.
+/// Events in order, without gaps. Ends with the connection; go on after what was heard last.
 pub struct EventStream {
     bytes: ByteStream,
     buffer: BytesMut,
     data: String,
+    id: Option<EventId>,
     problem: bool,
+}
+
+/// What a stream tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Something happened.
+    Event(Event),
+    /// All that happened up to here and may be seen was told. Comes once the stream has caught up, and in every silence of 15 s.
+    Position(EventId),
+}
+
+impl Heard {
+    /// Where to go on after it.
+    #[must_use]
+    pub const fn id(&self) -> EventId {
+        match self {
+            Self::Event(event) => event.id(),
+            Self::Position(id) => *id,
+        }
+    }
 }
 
 impl Client {
@@ -26,9 +47,21 @@ impl Client {
     /// # Errors
     /// See [`Error`]; `events_gone` if the events after `after` are no longer kept.
     pub async fn events(&self, after: Option<EventId>) -> Result<EventStream, Error> {
+        self.events_from(after.map(|after| after.to_string())).await
+    }
+
+    /// All events that are kept, and those to come.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn events_kept(&self) -> Result<EventStream, Error> {
+        self.events_from(Some("oldest".to_owned())).await
+    }
+
+    async fn events_from(&self, after: Option<String>) -> Result<EventStream, Error> {
         let call = Call::get(&["v1", "events"]).query("after", after).header("accept", Some("text/event-stream"));
         let bytes = self.stream(call).await?;
-        Ok(EventStream { bytes, buffer: BytesMut::new(), data: String::new(), problem: false })
+        Ok(EventStream { bytes, buffer: BytesMut::new(), data: String::new(), id: None, problem: false })
     }
 }
 
@@ -39,9 +72,23 @@ impl EventStream {
     /// When the connection breaks, or the node ends the stream with a problem.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
+            match self.heard().await? {
+                Some(Heard::Event(event)) => return Ok(Some(event)),
+                Some(Heard::Position(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next event or position; `None` once the stream has ended.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the node ends the stream with a problem.
+    pub async fn heard(&mut self) -> Result<Option<Heard>, Error> {
+        loop {
             while let Some(line) = self.line() {
-                if let Some(data) = self.absorb(&line) {
-                    return self.parse(&data).map(Some);
+                if let Some(heard) = self.absorb(&line)? {
+                    return Ok(Some(heard));
                 }
             }
             if self.buffer.len() > MAX_LINE {
@@ -60,20 +107,25 @@ impl EventStream {
         Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// Takes one line in; the data of an event if the line ended one.
-    fn absorb(&mut self, line: &str) -> Option<String> {
+    /// Takes one line in; what it ended, if it is a blank one.
+    fn absorb(&mut self, line: &str) -> Result<Option<Heard>, Error> {
         if line.is_empty() {
-            return (!self.data.is_empty()).then(|| std::mem::take(&mut self.data));
+            let (data, id) = (std::mem::take(&mut self.data), self.id.take());
+            if data.is_empty() {
+                return Ok(id.map(Heard::Position));
+            }
+            return self.parse(&data).map(|event| Some(Heard::Event(event)));
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "data" => self.data.push_str(value),
             "event" => self.problem = value == "problem",
-            // Ids are in the data as well; comments keep the connection alive.
+            "id" => self.id = value.parse().ok(),
+            // Comments keep the connection alive.
             _ => {}
         }
-        None
+        Ok(None)
     }
 
     fn parse(&self, data: &str) -> Result<Event, Error> {

@@ -4,7 +4,9 @@ use crate::{
     call::Call,
     client::Client,
     error::Error,
-    wire::{CordonHost, Host, HostCheck, HostRemoved, LabelHost, NewHost},
+    wire::{
+        CordonHost, DrainHost, DrainStatus, Host, HostCheck, HostRemoved, LabelHost, NewHost, Rebalance, RebalanceHosts,
+    },
 };
 
 impl Client {
@@ -55,6 +57,40 @@ impl Client {
     /// See [`Error`].
     pub async fn uncordon_host(&self, name: &str) -> Result<Host, Error> {
         self.json(&Call::post(&["v1", "hosts", name, "uncordon"]).repeatable(true)).await
+    }
+
+    /// Moves everything off a host and places nothing new there, or, as a dry run, says what would move. Answers with how far it is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn drain_host(&self, name: &str, drain: &DrainHost) -> Result<DrainStatus, Error> {
+        // Again it would count its deadline from then.
+        let call = Call::post(&["v1", "hosts", name, "drain"]).repeatable(drain.dry_run || drain.deadline_s.is_none());
+        self.json(&call.json(drain)).await
+    }
+
+    /// How far a drain is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn drain_status(&self, name: &str) -> Result<DrainStatus, Error> {
+        self.json(&Call::get(&["v1", "hosts", name, "drain"])).await
+    }
+
+    /// Ends a drain; what has moved stays where it is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn undrain_host(&self, name: &str) -> Result<Host, Error> {
+        self.json(&Call::post(&["v1", "hosts", name, "undrain"]).repeatable(true)).await
+    }
+
+    /// Begins the fewest moves that even hosts out, or, as a dry run, says which they are.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rebalance(&self, wanted: &RebalanceHosts) -> Result<Rebalance, Error> {
+        self.json(&Call::post(&["v1", "rebalance"]).repeatable(wanted.dry_run).json(wanted)).await
     }
 
     /// Changes a host's labels.

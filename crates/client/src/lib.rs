@@ -11,13 +11,17 @@ mod events;
 pub mod exec;
 mod files;
 mod hosts;
+mod moving;
 mod sandboxes;
+mod snapshots;
 pub mod wire;
 
 pub use call::Wait;
 pub use client::{ByteStream, Client};
 pub use error::Error;
-pub use events::EventStream;
+pub use events::{EventStream, Heard};
 pub use exec::{ExecEvent, ExecInput, ExecOutput};
 pub use files::WriteFile;
+pub use moving::Accepted;
 pub use sandboxes::{LogOptions, SandboxFilter};
+pub use snapshots::SnapshotFilter;

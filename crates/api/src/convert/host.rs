@@ -77,6 +77,12 @@ pub(crate) fn host(status: HostStatus) -> wire::Host {
             .quarantine
             .as_ref()
             .map(|until| wire::Quarantine { until: Time(until.at), reason: until.reason.to_string() }),
+        drain: host.drain.as_ref().map(|drain| wire::Drain {
+            since: Time(drain.at),
+            deadline: drain.deadline.map(Time),
+            parallel: drain.parallel,
+            reason: drain.reason.to_string(),
+        }),
         line: line.into(),
         reserved: host.reserved.into(),
         sandboxes: host.sandboxes,

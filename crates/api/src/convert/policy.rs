@@ -21,6 +21,8 @@ pub(crate) fn wanted(request: wire::Policy) -> Answer<Policy> {
     };
     let retention = time(&mut rules, "/retention_s", request.retention_s);
     let idempotency_ttl = time(&mut rules, "/idempotency_ttl_s", request.idempotency_ttl_s);
+    let superseded_kept = time(&mut rules, "/superseded_kept_s", request.superseded_kept_s);
+    let work_budget = time(&mut rules, "/work_budget_s", request.work_budget_s);
     let policy = Policy {
         load_line: LoadLine {
             cpu_overcommit_permille: request.cpu_overcommit_permille,
@@ -38,6 +40,10 @@ pub(crate) fn wanted(request: wire::Policy) -> Answer<Policy> {
         events_kept: request.events_kept,
         name_prefix: request.name_prefix.into(),
         data_dir: request.data_dir.into(),
+        checkpoints_kept: request.checkpoints_kept,
+        superseded_kept,
+        work_budget,
+        drain_parallel: request.drain_parallel,
         base_image: request.base_image,
     };
     for (field, rule) in plimsoll_engine::policy::faults(&policy) {
@@ -75,6 +81,10 @@ fn document(policy: &Policy) -> wire::Policy {
         events_kept: policy.events_kept,
         name_prefix: policy.name_prefix.to_string(),
         data_dir: policy.data_dir.to_string(),
+        checkpoints_kept: policy.checkpoints_kept,
+        superseded_kept_s: policy.superseded_kept.0 / 1000,
+        work_budget_s: policy.work_budget.0 / 1000,
+        drain_parallel: policy.drain_parallel,
         base_image: policy.base_image.clone(),
         unknown: std::collections::BTreeMap::new(),
     }

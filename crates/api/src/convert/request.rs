@@ -3,11 +3,12 @@
 use super::rules::Rules;
 use crate::{auth::Caller, error::Answer, limits, options::Api};
 use plimsoll_client::wire::{CreateSandbox, PortRef};
-use plimsoll_engine::{NewSandbox, Secrets, spec};
+use plimsoll_engine::{NewSandbox, Scope, Secrets, spec};
 use plimsoll_lifecycle::ports::ledger;
 use plimsoll_state::command::Idempotency;
 use plimsoll_types::{
-    Bytes, Constraint, ExpiryAction, HostLossPolicy, Label, MilliCpu, Millis, Resources, SandboxSpec, TenantId,
+    Bytes, Code, Constraint, ImageRef, Label, MilliCpu, Millis, Resources, SandboxSpec, SnapshotId, SnapshotName,
+    TenantId,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ const MIN_CPU: MilliCpu = MilliCpu(10);
 const MAX_PIDS: u32 = 32_768;
 
 /// Checks a request and turns it into what the engine takes.
-pub(crate) fn new_sandbox(
+pub(crate) async fn new_sandbox(
     api: &Api,
     caller: &Caller,
     request: CreateSandbox,
@@ -31,18 +32,12 @@ pub(crate) fn new_sandbox(
     let tenant = caller.tenant_for(request.tenant.as_ref())?;
     let idempotency = key.map(|key| idempotency(&tenant, key, &request));
     let mut rules = Rules::default();
-    if request.snapshot.is_some() {
-        rules.broken("/snapshot", "snapshots come with a later release; name an image");
-    }
-    // Accepting a wish that nothing would fulfil is worse than refusing it.
-    if request.on_expiry == Some(ExpiryAction::Pause) {
-        rules.broken("/on_expiry", "pausing comes with a later release; use terminate");
-    }
-    if request.on_host_loss == Some(HostLossPolicy::Restore) {
-        rules.broken("/on_host_loss", "restoring comes with a later release; use hold");
-    }
+    let origin = match &request.snapshot {
+        Some(which) => origin(api, &tenant, which, &mut rules).await?,
+        None => Origin::default(),
+    };
     let base = || ledger::read(api.options.ledger.as_ref(), |state| state.policy.base_image.clone());
-    let image = request.image.clone().or_else(base);
+    let image = origin.image.or_else(|| request.image.clone()).or_else(base);
     if image.is_none() {
         rules.broken("/image", "name an image: this cluster has no base image");
     }
@@ -76,6 +71,9 @@ pub(crate) fn new_sandbox(
         );
     }
     let lifetime = lifetime(&mut rules, request.lifetime_s);
+    let checkpoint_every =
+        period(&mut rules, "/checkpoint_every_s", request.checkpoint_every_s, spec::CHECKPOINT_LEAST);
+    let idle_timeout = period(&mut rules, "/idle_timeout_s", request.idle_timeout_s, spec::IDLE_LEAST);
     let queue = limits::MAX_QUEUE.as_secs();
     rules.require(request.queue_timeout_s.is_none_or(|s| s <= queue), "/queue_timeout_s", format!("at most {queue}"));
     rules.require(
@@ -102,6 +100,9 @@ pub(crate) fn new_sandbox(
         anti_affinity: request.anti_affinity.map(Into::into),
         on_expiry: request.on_expiry.unwrap_or_default(),
         on_host_loss: request.on_host_loss.unwrap_or_default(),
+        snapshot: origin.snapshot,
+        checkpoint_every,
+        idle_timeout,
         ssh_keys: request.ssh_keys.iter().map(|key| key.trim().to_owned()).collect(),
         ..SandboxSpec::new(image)
     };
@@ -114,6 +115,36 @@ pub(crate) fn new_sandbox(
         queue_timeout: request.queue_timeout_s.filter(|s| *s > 0).map(Millis::secs),
         idempotency,
     })
+}
+
+/// What a sandbox starts from, where that is a snapshot.
+#[derive(Default)]
+struct Origin {
+    snapshot: Option<SnapshotId>,
+    /// The image that snapshot is made of.
+    image: Option<ImageRef>,
+}
+
+/// The tenant's snapshot of this id or name. An id that is not there is left to whoever makes the sandbox: a session that is live, and a
+/// request that is repeated, are answered although their snapshot was deleted since.
+async fn origin(api: &Api, tenant: &TenantId, which: &str, rules: &mut Rules) -> Answer<Origin> {
+    let id = which.parse::<SnapshotId>().ok();
+    if id.is_none() && rules.take("/snapshot", SnapshotName::new(which)).is_none() {
+        return Ok(Origin::default());
+    }
+    match api.options.provider.get_snapshot(&Scope::Tenant(tenant.clone()), which).await {
+        Ok(found) => Ok(Origin { snapshot: Some(found.id), image: Some(found.image.clone()) }),
+        Err(error) if id.is_some() && error.code == Code::SnapshotNotFound => Ok(Origin { snapshot: id, image: None }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A time that repeats or passes: none if absent or zero.
+fn period(rules: &mut Rules, pointer: &str, seconds: Option<u64>, least: Millis) -> Option<Millis> {
+    let seconds = seconds.filter(|seconds| *seconds > 0)?;
+    let (least, most) = (least.0 / 1000, limits::MAX_LIFETIME_S);
+    rules.require((least..=most).contains(&seconds), pointer, format!("from {least} to {most}; 0 is never"));
+    seconds.checked_mul(1000).map(Millis)
 }
 
 /// The lifetime behind `lifetime_s`: the default if absent, for ever if zero.

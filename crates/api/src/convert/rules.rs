@@ -64,6 +64,12 @@ impl Rules {
         self.take(pointer, plimsoll_types::names::check_path(path));
     }
 
+    /// A reason for whoever reads it later.
+    pub(crate) fn reason(&mut self, pointer: &str, reason: &str) {
+        let ok = reason.len() <= 255 && !reason.contains(char::is_control);
+        self.require(ok, pointer, "at most 255 bytes on one line");
+    }
+
     /// A user inside a sandbox: `name`, `uid` or `uid:gid`.
     pub(crate) fn user(&mut self, pointer: &str, user: &str) {
         let ok = (1..=64).contains(&user.len())

@@ -22,7 +22,7 @@ pub(crate) async fn status(State(api): State<Api>, _: Operator) -> axum::Json<wi
     let options = &api.options;
     let view = options.ledger.leader();
     let (last_log, applied) = options.membership.progress();
-    let (cluster, base_image, hosts, sandboxes) = ledger::read(options.ledger.as_ref(), |state| {
+    let (cluster, base_image, hosts, (sandboxes, sandboxes_by_host)) = ledger::read(options.ledger.as_ref(), |state| {
         (
             state.cluster,
             state.policy.base_image.as_ref().map(ToString::to_string),
@@ -41,6 +41,7 @@ pub(crate) async fn status(State(api): State<Api>, _: Operator) -> axum::Json<wi
         nodes: options.membership.members().into_iter().map(node).collect(),
         hosts,
         sandboxes,
+        sandboxes_by_host,
         base_image,
     })
 }
@@ -53,12 +54,18 @@ fn hosts_by_health(state: &Replicated) -> BTreeMap<String, u64> {
     counts
 }
 
-fn sandboxes_by_phase(state: &Replicated) -> BTreeMap<String, u64> {
-    let mut counts = BTreeMap::new();
-    for sandbox in state.sandboxes.values() {
-        *counts.entry(sandbox.phase).or_default() += 1;
+/// Sandboxes by phase: of all hosts together, and of each.
+type Phases = BTreeMap<String, u64>;
+
+fn sandboxes_by_phase(state: &Replicated) -> (Phases, BTreeMap<String, Phases>) {
+    let (mut all, mut by_host) = (Phases::new(), BTreeMap::<String, Phases>::new());
+    for (host, phase, count) in state.counts() {
+        *all.entry(phase.to_string()).or_default() += count;
+        if let Some(host) = host {
+            *by_host.entry(host.to_string()).or_default().entry(phase.to_string()).or_default() += count;
+        }
     }
-    counts.into_iter().map(|(phase, count): (plimsoll_types::Phase, u64)| (phase.to_string(), count)).collect()
+    (all, by_host)
 }
 
 fn node(member: ClusterMember) -> wire::Node {

@@ -24,14 +24,18 @@ use plimsoll_state::{Event, State as Replicated};
 use plimsoll_types::Code;
 use std::{convert::Infallible, sync::Arc};
 
+/// In place of a position: before the oldest event that is kept, whichever that is.
+const OLDEST: &str = "oldest";
+
 /// What happens, as server-sent events.
 ///
 /// In order and without gaps. Each has an `id`; send it as `Last-Event-ID` (or `?after=`) to go on after it. Without one the
 /// stream begins now. `events_gone` if events after it are no longer kept. A stream that falls too far behind ends with an
-/// `event: problem`. Platforms see their tenant's sandboxes, operators everything.
+/// `event: problem`. Platforms see their tenant's sandboxes, operators everything. Once all that has happened is sent, and every 15 s
+/// of silence, an `id` without data says how far the stream is.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events", operation_id = "streamEvents",
-    params(("after" = Option<String>, Query, description = "`<index>-<seq>`; `0-0` is the beginning"), ("Last-Event-ID" = Option<String>, Header)),
+    params(("after" = Option<String>, Query, description = "`<index>-<seq>`; `0-0` is the beginning, `oldest` before the oldest event that is kept"), ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = plimsoll_client::wire::Event)),
 )]
 pub(crate) async fn stream(
@@ -40,20 +44,22 @@ pub(crate) async fn stream(
     headers: HeaderMap,
     mut params: Params,
 ) -> Answer<Response> {
-    let given = match headers.get("last-event-id") {
-        Some(value) => {
-            let text = value.to_str().unwrap_or_default();
-            Some(text.parse().map_err(|error| ApiError::field("Last-Event-ID:", error))?)
-        }
-        None => params.get::<EventId>("after")?,
-    };
-    let _ = params.text("after")?;
+    let after = params.text("after")?;
     params.end()?;
+    let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or_default());
+    // A browser that lost its connection sends both: where it is counts, not where it began.
+    let oldest = header.is_none() && after.as_deref() == Some(OLDEST);
+    let read = |text: &str, name| text.parse().map_err(|error| ApiError::field(name, error));
+    let given = match (header, after) {
+        (Some(text), _) => Some(read(text, "Last-Event-ID:")?),
+        (None, Some(text)) if !oldest => Some(read(&text, "?after")?),
+        (None, _) => None,
+    };
     // What the caller saw elsewhere must not look like the future here.
     api.options.ledger.barrier().await?;
-    let cursor = begin(&api, given)?;
+    let cursor = if oldest { EventId::default() } else { begin(&api, given)? };
     let permit = streams::permit(&api)?;
-    let reader = Reader { api: api.clone(), scope: caller.scope(), cursor, seen: 0, ended: false };
+    let reader = Reader { api: api.clone(), scope: caller.scope(), cursor, oldest, seen: 0, told: false, ended: false };
     let first = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b": plimsoll events\n\n"))]);
     let rest =
         stream::unfold(reader, Reader::next).take_until(api.closing.clone().cancelled_owned()).map(move |piece| {
@@ -99,12 +105,16 @@ struct Reader {
     api: Api,
     scope: Scope,
     cursor: EventId,
+    /// Whatever was dropped before the first look was not asked for.
+    oldest: bool,
     seen: u64,
+    /// Whether the caller was told that it has all that had happened when the stream began.
+    told: bool,
     ended: bool,
 }
 
 impl Reader {
-    /// The next piece of the body: events, a comment that keeps the connection alive, or the problem that ends it.
+    /// The next piece of the body: events, the position after them in a silence, or the problem that ends it.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         if self.ended {
             return None;
@@ -118,6 +128,7 @@ impl Reader {
                     return Some((format!("event: problem\ndata: {problem}\n\n").into(), self));
                 }
             };
+            self.oldest = false;
             if let Some(last) = batch.last() {
                 self.cursor = id(last);
                 let text: String =
@@ -129,22 +140,32 @@ impl Reader {
                 continue;
             }
             self.seen = applied;
+            // Nothing up to here is missing, though it may be nothing that this caller sees: going on from here skips nothing.
+            self.cursor = self.cursor.max(EventId { index: applied, seq: u32::MAX });
+            if !std::mem::replace(&mut self.told, true) {
+                return Some((position(self.cursor), self));
+            }
             let ledger = self.api.options.ledger.clone();
             if tokio::time::timeout(limits::KEEPALIVE, ledger.changed(self.seen)).await.is_err() {
-                return Some((Bytes::from_static(b": alive\n\n"), self));
+                return Some((position(self.cursor), self));
             }
         }
     }
 
     fn read(&self) -> Answer<(Vec<Arc<Event>>, u64)> {
         ledger::read(self.api.options.ledger.as_ref(), |state| {
-            if gone(state, self.cursor) {
+            if !self.oldest && gone(state, self.cursor) {
                 return Err(events_gone());
             }
             let from = state.events.partition_point(|event| id(event) <= self.cursor);
             Ok((state.events.range(from..).take(limits::EVENTS).cloned().collect(), state.applied))
         })
     }
+}
+
+/// Where the stream is. Also keeps the connection alive; readers of server-sent events remember the id and see no event.
+fn position(cursor: EventId) -> Bytes {
+    format!("id: {cursor}\n\n").into()
 }
 
 fn frame(record: &Event) -> String {

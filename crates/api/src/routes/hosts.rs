@@ -76,11 +76,7 @@ pub(crate) async fn cordon(
     Json(body): Json<wire::CordonHost>,
 ) -> Answer<axum::Json<wire::Host>> {
     let mut rules = Rules::default();
-    rules.require(
-        body.reason.len() <= 255 && !body.reason.contains(char::is_control),
-        "/reason",
-        "at most 255 bytes on one line",
-    );
+    rules.reason("/reason", &body.reason);
     rules.end()?;
     let id = api.options.operations.host(&name).await?.host.id;
     api.options.operations.cordon(id, Some(&body.reason)).await?;

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::Caller,
-    convert::sandbox,
+    convert::sandbox::{self, Around},
     error::{Answer, ApiError},
     extract::Params,
     limits,
@@ -12,8 +12,8 @@ use plimsoll_client::wire;
 use plimsoll_engine::{Scope, request::no_such_sandbox};
 use plimsoll_lifecycle::ports::ledger;
 use plimsoll_state::{Sandbox, State};
-use plimsoll_types::{HostId, HostName, Label, Phase, SandboxId, SessionId};
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use plimsoll_types::{HostId, Label, Phase, SandboxId, SessionId};
+use std::{ops::Bound, sync::Arc};
 
 /// Which sandboxes to list.
 pub(crate) struct Filter {
@@ -44,10 +44,7 @@ impl Filter {
                 labels.push(parse(name, &text)?);
             }
         }
-        let limit = params.get::<usize>("limit")?.unwrap_or(limits::PAGE);
-        if !(1..=limits::MAX_PAGE).contains(&limit) {
-            return Err(ApiError::field("?limit", format!("from 1 to {}", limits::MAX_PAGE)));
-        }
+        let limit = params.page()?;
         Ok(Self {
             scope: caller.scope(),
             session: params.get("session")?,
@@ -107,11 +104,10 @@ pub(crate) async fn page(api: &Api, filter: &Filter) -> Answer<wire::Page<wire::
         found.truncate(filter.limit);
         found.last().map(|record| record.id.to_string())
     });
-    let names: BTreeMap<HostId, HostName> = ledger::read(api.options.ledger.as_ref(), |state| {
-        state.hosts.values().map(|host| (host.id, host.name.clone())).collect()
-    });
-    let name = |record: &Sandbox| record.assignment.and_then(|assignment| names.get(&assignment.host).cloned());
-    let items = found.iter().map(|record| sandbox::with_host(record, name(record))).collect();
+    let now = api.options.clock.now();
+    let around: Vec<Around> =
+        ledger::read(api.options.ledger.as_ref(), |state| found.iter().map(|it| Around::of(state, it, now)).collect());
+    let items = found.iter().zip(&around).map(|(record, around)| sandbox::with(record, around)).collect();
     Ok(wire::Page { items, next: next.flatten() })
 }
 
@@ -139,10 +135,10 @@ fn scan(
 
 /// One sandbox as this node has it.
 pub(crate) fn one(api: &Api, scope: &Scope, id: SandboxId) -> Answer<wire::Sandbox> {
+    let now = api.options.clock.now();
     let found = ledger::read(api.options.ledger.as_ref(), |state| {
         let record = state.sandboxes.get(&id).filter(|record| scope.allows(&record.tenant))?;
-        let host = record.assignment.and_then(|assignment| sandbox::host_name(state, assignment.host));
-        Some((record.clone(), host))
+        Some((record.clone(), Around::of(state, record, now)))
     });
-    found.map(|(record, host)| sandbox::with_host(&record, host)).ok_or_else(|| no_such_sandbox(id).into())
+    found.map(|(record, around)| sandbox::with(&record, &around)).ok_or_else(|| no_such_sandbox(id).into())
 }

@@ -43,7 +43,7 @@ pub(crate) async fn explain(
     caller: Caller,
     Json(body): Json<wire::CreateSandbox>,
 ) -> Answer<axum::Json<wire::Explanation>> {
-    let request = request::new_sandbox(&api, &caller, body, None)?;
+    let request = request::new_sandbox(&api, &caller, body, None).await?;
     let Explained { chosen, sentence, hosts } = api.options.provider.explain(&request).await?;
     let verdict = |verdict: plimsoll_engine::HostVerdict| wire::HostVerdict {
         host: verdict.name,

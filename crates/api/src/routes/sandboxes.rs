@@ -37,7 +37,7 @@ pub(crate) async fn create(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::CreateSandbox>,
 ) -> Answer<Response> {
-    let request = request::new_sandbox(&api, &caller, body, key)?;
+    let request = request::new_sandbox(&api, &caller, body, key).await?;
     let result = api.options.provider.create(request, patience.wait()).await;
     provided(&api, &caller, patience, result).await
 }
@@ -59,7 +59,7 @@ pub(crate) async fn ensure(
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::CreateSandbox>,
 ) -> Answer<Response> {
-    let request = request::new_sandbox(&api, &caller, body, key)?;
+    let request = request::new_sandbox(&api, &caller, body, key).await?;
     let result = api.options.provider.ensure(request, patience.wait()).await;
     provided(&api, &caller, patience, result).await
 }
@@ -96,7 +96,7 @@ pub(crate) async fn provided(
 /// What create and ensure answer.
 pub(crate) fn wire_provided(api: &Api, provided: &Provided) -> wire::Provided {
     wire::Provided {
-        sandbox: sandbox::sandbox(api.options.ledger.as_ref(), &provided.sandbox),
+        sandbox: sandbox::sandbox(api, &provided.sandbox),
         created: provided.created,
         recovered: provided.recovered,
     }
@@ -152,7 +152,7 @@ pub(crate) async fn get(
         return listing::one(&api, &caller.scope(), id).map(axum::Json);
     }
     let record = api.options.provider.get(&caller.scope(), id).await?;
-    Ok(axum::Json(sandbox::sandbox(api.options.ledger.as_ref(), &record)))
+    Ok(axum::Json(sandbox::sandbox(&api, &record)))
 }
 
 /// Take a sandbox down, workspace and all.
@@ -192,30 +192,6 @@ pub(crate) async fn terminate(
     })
 }
 
-/// Pause a sandbox. This release cannot do it yet: always `unsupported`.
-#[utoipa::path(
-    post, path = "/v1/sandboxes/{id}/pause", tag = "sandboxes", operation_id = "pauseSandbox", params(("id" = String, Path)),
-    responses((status = 501, description = "This release cannot do it yet", body = wire::Problem)),
-)]
-pub(crate) async fn pause(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<StatusCode> {
-    not_yet(&api, &caller, id, "pausing").await
-}
-
-/// Take a snapshot of a sandbox. This release cannot do it yet: always `unsupported`.
-#[utoipa::path(
-    post, path = "/v1/sandboxes/{id}/snapshot", tag = "sandboxes", operation_id = "snapshotSandbox", params(("id" = String, Path)),
-    responses((status = 501, description = "This release cannot do it yet", body = wire::Problem)),
-)]
-pub(crate) async fn snapshot(State(api): State<Api>, caller: Caller, Id(id): Id) -> Answer<StatusCode> {
-    not_yet(&api, &caller, id, "taking snapshots").await
-}
-
-/// Refuses what the contract names and this release lacks, without touching the sandbox.
-async fn not_yet(api: &Api, caller: &Caller, id: SandboxId, what: &str) -> Answer<StatusCode> {
-    api.options.provider.get(&caller.scope(), id).await?;
-    Err(ApiError::new(Code::Unsupported, format!("{what} comes with a later release; the sandbox is left as it is")))
-}
-
 /// Move a sandbox's deadline.
 #[utoipa::path(
     post, path = "/v1/sandboxes/{id}/extend", tag = "sandboxes", operation_id = "extendSandbox", request_body = wire::ExtendSandbox,
@@ -242,7 +218,7 @@ pub(crate) async fn extend(
         None => plimsoll_types::sandbox::deadline(now, lifetime),
     };
     let record = api.options.provider.extend(&caller.scope(), id, deadline).await?;
-    Ok(axum::Json(sandbox::sandbox(api.options.ledger.as_ref(), &record)))
+    Ok(axum::Json(sandbox::sandbox(&api, &record)))
 }
 
 /// Which of these sandboxes run.

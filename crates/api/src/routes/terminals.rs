@@ -40,7 +40,7 @@ pub(crate) async fn create(
     if body.ssh_keys.is_empty() {
         return Err(ApiError::field("/ssh_keys", "give at least one public key, or nobody can log in"));
     }
-    let request = request::new_sandbox(&api, &caller, as_create(body), key)?;
+    let request = request::new_sandbox(&api, &caller, as_create(body), key).await?;
     let provided = api.options.provider.create(request, patience.wait()).await?;
     let id = provided.sandbox.id;
     let body = wire::Terminal {

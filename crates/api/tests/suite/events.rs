@@ -1,7 +1,7 @@
 //! Events: in order, without gaps, resumable, each tenant's own.
 
 use crate::world::{LONG, World, code, request};
-use plimsoll_client::{EventStream, Wait, wire};
+use plimsoll_client::{EventStream, Heard, Wait, wire};
 use plimsoll_types::{Code, Phase, SandboxId};
 use std::time::Duration;
 
@@ -75,4 +75,36 @@ async fn events_that_are_gone_are_a_clear_refusal() {
     world.operator.cordon_host("h0", "one more").await.unwrap();
     let refused = tokio::time::timeout(Duration::from_secs(5), world.operator.events(Some(beginning))).await.unwrap();
     assert_eq!(code(refused.map(drop)), Code::EventsGone);
+    // Who asks for what is kept gets just that.
+    let mut kept = world.operator.events_kept().await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(Heard::Event(event)) = tokio::time::timeout(LONG, kept.heard()).await.unwrap().unwrap() {
+        seen.push((event.index, event.seq));
+    }
+    let now: Vec<_> = world.cluster.committed().events.iter().map(|event| (event.index, event.seq)).collect();
+    assert_eq!(seen, now);
+}
+
+#[tokio::test]
+async fn a_stream_that_has_caught_up_says_where_it_is() {
+    let world = World::new().await;
+    let (one, _) = world.platform("one").await;
+    let id = world.ensure("operators").await.sandbox.id;
+    let mut live = one.events(Some(wire::EventId::default())).await.unwrap();
+    let heard = tokio::time::timeout(LONG, live.heard()).await.unwrap().unwrap();
+    let Some(Heard::Position(here)) = heard else { panic!("another tenant's events are not its own: {heard:?}") };
+    let last = world.cluster.committed().events.back().map(|event| event.index).unwrap();
+    assert!(here.index >= last, "{here} is before {last}");
+    // What comes later is told from there on, and nothing of it is missing.
+    let own = one.ensure(&request("s1"), Wait::Default).await.unwrap().sandbox.id;
+    let mut resumed = one.events(Some(here)).await.unwrap();
+    let (live, resumed) = (until(&mut live, own, Phase::Running).await, until(&mut resumed, own, Phase::Running).await);
+    assert!(live == resumed && !live.is_empty(), "{live:?} {resumed:?}");
+    // An operator's stream tells the events first, then that these were all.
+    let mut all = world.operator.events(Some(wire::EventId::default())).await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(Heard::Event(event)) = all.heard().await.unwrap() {
+        seen.push(event);
+    }
+    assert!(seen.iter().any(|event| matches!(&event.kind, wire::EventKind::Sandbox { sandbox, .. } if *sandbox == id)));
 }

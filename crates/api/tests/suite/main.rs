@@ -5,9 +5,12 @@
 mod access;
 mod bad_input;
 mod document;
+mod draining;
 mod events;
 mod exec;
 mod files;
 mod operators;
+mod outliving;
 mod sandboxes;
+mod snapshots;
 mod world;

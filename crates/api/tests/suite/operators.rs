@@ -42,6 +42,8 @@ async fn the_control_plane_tells_of_itself() {
     let status = world.operator.cluster().await.unwrap();
     assert_eq!((status.node, status.leader, status.nodes.len()), (1, Some(1), 1));
     assert_eq!((status.hosts["ready"], status.sandboxes["running"]), (1, 1));
+    let host = world.operator.host("h0").await.unwrap();
+    assert_eq!((status.sandboxes_by_host.len(), status.sandboxes_by_host[&host.id]["running"]), (1, 1));
     assert_eq!(code(world.operator.remove_node(9).await), Code::NodeNotFound);
     assert_eq!(code(world.operator.remove_node(1).await), Code::Conflict);
     assert_eq!(code(world.operator.transfer_leadership(9).await), Code::NodeNotFound);
@@ -155,4 +157,41 @@ async fn requests_carry_an_id_and_metrics_are_text() {
     assert!(metrics.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
     let text = metrics.text().await.unwrap();
     assert!(text.starts_with("plimsoll_up 1\n") && text.contains("plimsoll_host_health{host=\"h0\""), "{text}");
+}
+
+/// A log that takes anything but "loud".
+#[derive(Default)]
+struct Kept(std::sync::Mutex<String>);
+
+impl plimsoll_api::LogFilter for Kept {
+    fn filter(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+    fn set_filter(&self, filter: &str) -> Result<(), String> {
+        if filter == "loud" {
+            return Err("loud is no level".to_owned());
+        }
+        filter.clone_into(&mut self.0.lock().unwrap());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn operators_change_what_a_node_logs_and_nobody_else_does() {
+    let world =
+        World::with(|options| options.log_filter = Some(std::sync::Arc::new(Kept("info".to_owned().into())))).await;
+    let shown = world.operator.log_level().await.unwrap();
+    assert_eq!((shown.node, shown.filter.as_str()), (1, "info"));
+    assert_eq!(world.operator.set_log_level(" debug ").await.unwrap().filter, "debug");
+    let long = "a".repeat(2000);
+    for wrong in ["loud", long.as_str()] {
+        let refused = world.operator.set_log_level(wrong).await;
+        assert!(refused.as_ref().is_err_and(|error| error.to_string().contains("/filter")), "{refused:?}");
+        assert_eq!(code(refused), Code::InvalidRequest);
+    }
+    assert_eq!(world.operator.log_level().await.unwrap().filter, "debug", "a refusal changes nothing");
+    let (platform, _) = world.platform("one").await;
+    assert_eq!(code(platform.set_log_level("trace").await), Code::Forbidden);
+    assert_eq!(code(platform.log_level().await), Code::Forbidden);
+    assert_eq!(code(World::new().await.operator.log_level().await), Code::Unsupported);
 }

@@ -3,10 +3,10 @@
 use plimsoll_api::{Options, SshGateway, serve};
 use plimsoll_client::{Client, Error, Wait, wire};
 use plimsoll_engine::{ClusterOperations, ClusterSecret, Engine, EngineOptions, VpsClusterProvider};
-use plimsoll_lifecycle::ports::{Ledger, Membership};
+use plimsoll_lifecycle::ports::{Dial, DialTarget, HostDriver, HostError, Ledger, Membership, Registry};
 use plimsoll_state::{Command, Policy, Role, command::InitCluster};
 use plimsoll_testkit::sim::{HostSize, SimClock, SimCluster, SimFleet, SimHost};
-use plimsoll_types::{ClusterId, Code, ImageRef, NodeId, TenantId};
+use plimsoll_types::{ClusterId, Code, HostAddress, ImageRef, NodeId, TenantId};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,15 @@ impl World {
 
     /// So many nodes, of which the last one serves and the first one leads.
     pub async fn serving(nodes: u64, change: impl FnOnce(&mut Options)) -> Self {
+        Self::build(nodes, true, change).await
+    }
+
+    /// One host and no registry.
+    pub async fn without_registry() -> Self {
+        Self::build(1, false, |_| {}).await
+    }
+
+    async fn build(nodes: u64, registry: bool, change: impl FnOnce(&mut Options)) -> Self {
         let clock = SimClock::new();
         let cluster = SimCluster::new(nodes, 7);
         let fleet = SimFleet::new(7, clock);
@@ -48,8 +57,10 @@ impl World {
         let mut engines = Vec::new();
         for node in 1..=nodes {
             let ledger = cluster.ledger(NodeId(node));
+            let dial: Arc<dyn Dial> = fleet.dialer(&ledger);
+            let dial = if registry { dial } else { Arc::new(NoRegistry(dial)) };
             let options = EngineOptions::new(ClusterSecret::new([42; 32]));
-            let (engine, provider) = Engine::new(options, ledger.clone(), fleet.dialer(&ledger), Arc::new(clock));
+            let (engine, provider) = Engine::new(options, ledger.clone(), dial, Arc::new(clock));
             tokio::spawn(engine.run(shutdown.clone()));
             engines.push((ledger, provider));
         }
@@ -77,6 +88,13 @@ impl World {
         world
     }
 
+    /// One more host with room for eight sandboxes.
+    pub async fn add_host(&self, name: &str) -> SimHost {
+        let host = self.fleet.add(name, HostSize::Cpx51);
+        self.operator.add_host(&new_host(self, &host).await).await.expect("a host");
+        host
+    }
+
     /// A platform's client and key for a tenant.
     pub async fn platform(&self, tenant: &str) -> (Client, String) {
         let key = key(&self.provider, Role::Platform, tenant).await;
@@ -100,6 +118,24 @@ impl World {
             .unwrap()
             .request(method, self.url(path))
             .bearer_auth(&self.operator_key)
+    }
+}
+
+/// The same hosts, and no registry.
+struct NoRegistry(Arc<dyn Dial>);
+
+#[async_trait::async_trait]
+impl Dial for NoRegistry {
+    fn dial(&self, target: &DialTarget) -> Arc<dyn HostDriver> {
+        self.0.dial(target)
+    }
+
+    fn registry(&self) -> Option<Arc<dyn Registry>> {
+        None
+    }
+
+    async fn host_key(&self, address: &HostAddress) -> Result<Option<(String, String)>, HostError> {
+        self.0.host_key(address).await
     }
 }
 

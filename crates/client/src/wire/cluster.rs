@@ -35,6 +35,9 @@ pub struct ClusterStatus {
     pub hosts: BTreeMap<String, u64>,
     /// Sandboxes by phase.
     pub sandboxes: BTreeMap<String, u64>,
+    /// The same for each host (by its id) that has any.
+    #[serde(default)]
+    pub sandboxes_by_host: BTreeMap<String, BTreeMap<String, u64>>,
     /// The image of sandboxes that name none.
     #[serde(default)]
     pub base_image: Option<String>,
@@ -114,6 +117,20 @@ pub struct Policy {
     pub name_prefix: String,
     /// Folder on hosts that holds workspaces. It cannot change while there are sandboxes.
     pub data_dir: String,
+    /// How many checkpoints of a sandbox are kept.
+    #[serde(default = "kept_checkpoints")]
+    #[schema(minimum = 1)]
+    pub checkpoints_kept: u32,
+    /// How long a replaced copy is kept, stopped, on a host that was lost and came back, in seconds.
+    #[serde(default = "superseded_kept_s")]
+    pub superseded_kept_s: u64,
+    /// How long an operation (snapshot, pause, migration) may take before it is given up, in seconds.
+    #[serde(default = "work_budget_s")]
+    pub work_budget_s: u64,
+    /// Most moves at once out of one draining host, unless the drain says otherwise.
+    #[serde(default = "drain_parallel")]
+    #[schema(minimum = 1, maximum = 64)]
+    pub drain_parallel: u32,
     /// The image of sandboxes that name none.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -122,6 +139,42 @@ pub struct Policy {
     #[serde(flatten)]
     #[schema(ignore)]
     pub unknown: BTreeMap<String, serde_json::Value>,
+}
+
+// What a document says that was read from a node of the release before these rules: what was in force there.
+
+const fn kept_checkpoints() -> u32 {
+    3
+}
+
+const fn superseded_kept_s() -> u64 {
+    24 * 3600
+}
+
+const fn work_budget_s() -> u64 {
+    1800
+}
+
+const fn drain_parallel() -> u32 {
+    2
+}
+
+/// What a node logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLevel {
+    /// The node that was asked; each has its own.
+    pub node: u64,
+    /// What is logged, such as `info` or `plimsoll_engine=debug,info`.
+    pub filter: String,
+}
+
+/// What a node is to log until it is started again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetLogLevel {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or pairs of target and level: `plimsoll_engine=debug,info`.
+    #[schema(max_length = 1024, example = "plimsoll_engine=debug,info")]
+    pub filter: String,
 }
 
 /// A token that lets one more node join.

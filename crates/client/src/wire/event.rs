@@ -1,7 +1,11 @@
 //! What happened, as `GET /v1/events` tells it.
 
-use super::units::Time;
-use plimsoll_types::{Health, Phase, SandboxId, TenantId};
+use super::{
+    operation::{Moved, Restored, WorkKind},
+    snapshot::SnapshotPhase,
+    units::Time,
+};
+use plimsoll_types::{Health, OperationId, Phase, SandboxId, SnapshotId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
@@ -81,6 +85,70 @@ pub enum EventKind {
         /// Why.
         #[serde(default)]
         reason: String,
+    },
+    /// An operation on a sandbox began, took its snapshot, was done, or was given up.
+    Work {
+        /// Which sandbox.
+        #[schema(value_type = String)]
+        sandbox: SandboxId,
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantId,
+        /// Which operation.
+        #[schema(value_type = String)]
+        operation: OperationId,
+        /// What is done.
+        kind: WorkKind,
+        /// `began`, `taken`, `done`, or why it was given up.
+        change: String,
+    },
+    /// A sandbox moved to another host and runs there.
+    Moved {
+        /// Which.
+        #[schema(value_type = String)]
+        sandbox: SandboxId,
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantId,
+        /// From where (hosts by id), to where, how long it stood still and what was sent.
+        moved: Moved,
+    },
+    /// A sandbox begins again elsewhere because its host is lost.
+    Restored {
+        /// Which.
+        #[schema(value_type = String)]
+        sandbox: SandboxId,
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantId,
+        /// From which host (its id) and snapshot, and what is gone.
+        restored: Restored,
+    },
+    /// A sandbox was held still in memory, or goes on.
+    Frozen {
+        /// Which.
+        #[schema(value_type = String)]
+        sandbox: SandboxId,
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantId,
+        /// Whether it is held still now.
+        frozen: bool,
+    },
+    /// A snapshot was begun, became available, is being deleted, or is gone.
+    Snapshot {
+        /// Which.
+        #[schema(value_type = String)]
+        snapshot: SnapshotId,
+        /// Of which sandbox.
+        #[schema(value_type = String)]
+        sandbox: SandboxId,
+        /// Whose.
+        #[schema(value_type = String)]
+        tenant: TenantId,
+        /// Its phase afterwards; absent once gone.
+        #[serde(default)]
+        phase: Option<SnapshotPhase>,
     },
     /// A sandbox's deadline moved.
     Deadline {

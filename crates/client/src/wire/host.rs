@@ -1,6 +1,7 @@
 //! Hosts on the wire.
 
 use super::{
+    drain::Drain,
     sandbox::Resources,
     units::{Cpu, Size, Time},
 };
@@ -222,6 +223,9 @@ pub struct Host {
     /// Until when and why it is backed off from.
     #[serde(default)]
     pub quarantine: Option<Quarantine>,
+    /// How it is drained: nothing new is placed there, and what is there moves away.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// What may be reserved on it.
     pub line: Resources,
     /// What is reserved on it.

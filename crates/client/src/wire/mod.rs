@@ -4,22 +4,27 @@
 //! client reads a newer node.
 
 pub mod cluster;
+pub mod drain;
 pub mod event;
 pub mod exec;
 pub mod files;
 pub mod host;
+pub mod operation;
 pub mod page;
 pub mod placement;
 pub mod problem;
 pub mod sandbox;
 pub mod schema;
 pub mod secret;
+pub mod snapshot;
 pub mod terminal;
 pub mod units;
 
 pub use cluster::{
-    ClusterStatus, CreateKey, Healthy, JoinToken, Key, KeyCreated, Node, NodeRole, Policy, Role, TransferLeadership,
+    ClusterStatus, CreateKey, Healthy, JoinToken, Key, KeyCreated, LogLevel, Node, NodeRole, Policy, Role, SetLogLevel,
+    TransferLeadership,
 };
+pub use drain::{Drain, DrainHost, DrainStatus, LeftBehind, Rebalance, RebalanceHosts, RebalanceMove};
 pub use event::{Event, EventId, EventKind};
 pub use exec::{
     CommandLine, CommandResult, Encoding, ExecControl, ExecNotice, ExecRequest, ExecResult, RunCommands, Stream,
@@ -30,6 +35,10 @@ pub use host::{
     Cordon, CordonHost, Host, HostCheck, HostFacts, HostIdentity, HostRemoved, LabelHost, Load, NewHost, Quarantine,
     Survey,
 };
+pub use operation::{
+    Awake, Checkpoint, MigrateSandbox, Moved, Operation, OperationState, Restored, ResumeSandbox, Trouble, Work,
+    WorkKind, WorkStage,
+};
 pub use page::Page;
 pub use placement::{Explanation, HostVerdict};
 pub use problem::{FieldError, Problem};
@@ -38,5 +47,6 @@ pub use sandbox::{
     Stats, Tunnels, WriteEnv,
 };
 pub use secret::{Secret, SecretMap};
+pub use snapshot::{Paused, Snapshot, SnapshotKind, SnapshotPhase, TakeSnapshot};
 pub use terminal::{CreateTerminal, Terminal};
 pub use units::{Cpu, Size, Time};

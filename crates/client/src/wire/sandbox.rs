@@ -1,11 +1,13 @@
 //! Sandboxes on the wire: what is asked for, and what is answered.
 
 use super::{
+    operation::{Checkpoint, Moved, Restored, Trouble, Work},
     secret::SecretMap,
     units::{Cpu, Size, Time},
 };
 use plimsoll_types::{
-    Desired, ExpiryAction, HostLossPolicy, HostName, ImageRef, Labels, Phase, Runtime, SandboxId, SessionId, TenantId,
+    Desired, ExpiryAction, HostLossPolicy, HostName, ImageRef, Labels, Phase, Runtime, SandboxId, SessionId,
+    SnapshotId, TenantId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,7 +29,7 @@ pub struct CreateSandbox {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "debian:12")]
     pub image: Option<ImageRef>,
-    /// A snapshot to start from. Snapshots come with a later release; naming one is refused.
+    /// A snapshot of the tenant's to start from, by id or name, instead of from `image`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
     /// argv of its main process; an idle process if absent.
@@ -88,6 +90,12 @@ pub struct CreateSandbox {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = super::schema::on_host_loss)]
     pub on_host_loss: Option<HostLossPolicy>,
+    /// Seconds between checkpoints, which are what `on_host_loss: restore` starts from; none are taken if absent or 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_s: Option<u64>,
+    /// Seconds without work (CPU, running commands, open streams) after which it is paused; never if absent or 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_s: Option<u64>,
     /// Seconds it may wait for room; refused at once if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_timeout_s: Option<u64>,
@@ -226,6 +234,34 @@ pub struct Sandbox {
     /// What happens when its host is lost.
     #[schema(schema_with = super::schema::on_host_loss)]
     pub on_host_loss: HostLossPolicy,
+    /// Seconds between its checkpoints.
+    #[serde(default)]
+    pub checkpoint_every_s: Option<u64>,
+    /// Seconds without work after which it is paused.
+    #[serde(default)]
+    pub idle_timeout_s: Option<u64>,
+    /// What its files start from when it starts anew: the snapshot it was made, paused or restored from; absent for its image.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub base: Option<SnapshotId>,
+    /// The operation on it that is under way.
+    #[serde(default)]
+    pub work: Option<Work>,
+    /// Since when it is frozen: held still in memory.
+    #[serde(default)]
+    pub frozen_since: Option<Time>,
+    /// Why the last operation on it was given up; absent once one succeeds.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
+    /// Its last move from one host to another.
+    #[serde(default)]
+    pub moved: Option<Moved>,
+    /// The last time it was brought back from a lost host.
+    #[serde(default)]
+    pub restored: Option<Restored>,
+    /// What it would be restored from now.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
     /// Where its published ports are reached, while it runs.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
