@@ -28,6 +28,8 @@ pub struct Config {
     pub ssh: Ssh,
     /// SSH into sandboxes; off unless `listen` is set.
     pub gateway: Gateway,
+    /// Where snapshots are kept; without one nothing can be snapshot, paused or moved.
+    pub registry: Registry,
     /// Polling of hosts.
     pub poll: Poll,
     /// What a new cluster starts with; afterwards the replicated policy rules.
@@ -86,6 +88,18 @@ pub struct Gateway {
     pub listen: Option<SocketAddr>,
     /// The name or address that callers are told; the listening address if absent.
     pub address: Option<String>,
+}
+
+/// `[registry]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// An OCI registry as this node reaches it, such as `http://127.0.0.1:5000`. Hosts reach it through their SSH connection.
+    pub url: Option<String>,
+    /// Its user, if it asks for one.
+    pub username: Option<String>,
+    /// The file with that user's password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// `[poll]`
@@ -191,6 +205,9 @@ impl Config {
         if let Some(text) = get("PLIMSOLL_GATEWAY_LISTEN") {
             self.gateway.listen = Some(parsed("PLIMSOLL_GATEWAY_LISTEN", &text)?);
         }
+        if let Some(text) = get("PLIMSOLL_REGISTRY_URL") {
+            self.registry.url = Some(text);
+        }
         if let Some(text) = get("PLIMSOLL_LOG") {
             self.log.level = text;
         }
@@ -260,7 +277,7 @@ mod tests {
         assert_eq!(std::mem::take(&mut read.cluster).policy().expect("valid"), plimsoll_state::Policy::default());
         assert_eq!(read, Config::default());
         let text = std::fs::read_to_string(example).expect("readable");
-        for key in ["url", "address", "identity_file", "base_image", "metrics_public"] {
+        for key in ["url", "address", "identity_file", "base_image", "metrics_public", "password_file"] {
             assert!(text.contains(&format!("{key} = ")), "{key} is not explained");
         }
     }

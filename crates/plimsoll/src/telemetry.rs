@@ -3,13 +3,20 @@
 use crate::config::{Log, LogFormat};
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::{io::IsTerminal as _, time::Duration};
-use tracing::{Level, Subscriber};
+use plimsoll_api::LogFilter;
+use std::{
+    io::IsTerminal as _,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
-    filter::filter_fn,
+    filter::FilterFn,
     fmt::{self, MakeWriter},
-    layer::SubscriberExt as _,
+    layer::{Layered, SubscriberExt as _},
+    registry::Registry,
+    reload,
     util::SubscriberInitExt as _,
 };
 
@@ -20,8 +27,10 @@ const SECONDS: &[f64] = &[
 ];
 /// Bounds of histograms that count entries in a batch.
 const ENTRIES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
-/// At debug these log whole bodies and packets, environments of containers among them; whatever the filter says, they do not.
-const NEVER_BELOW_INFO: [&str; 4] = ["bollard", "hyper", "hyper_util", "russh"];
+/// Below info these log whole bodies, packets and messages, environments of containers among them; whatever the filter says, they do not.
+const NEVER_BELOW_INFO: [&str; 6] = ["bollard", "hyper", "hyper_util", "russh", "tokio_tungstenite", "tungstenite"];
+/// The filter of the installed subscriber.
+static FILTER: OnceLock<Arc<dyn LogFilter>> = OnceLock::new();
 /// How often the recorder folds what histograms collected, so that they cannot grow while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -30,23 +39,59 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the filter is invalid or a subscriber is installed already.
 pub fn install_logs(log: &Log) -> Result<()> {
-    let subscriber = subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?;
-    subscriber.try_init().map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))
+    let (subscriber, filter) = subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?;
+    subscriber.try_init().map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))?;
+    let _ = FILTER.set(filter);
+    Ok(())
 }
 
-/// What turns events into lines: the cap comes first, so that no filter can lift it.
-fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> Result<Box<dyn Subscriber + Send + Sync>>
+/// What is logged, to be changed while the process runs; `None` before [`install_logs`].
+pub fn log_filter() -> Option<Arc<dyn LogFilter>> {
+    FILTER.get().cloned()
+}
+
+/// What turns events into lines, and the handle that changes its filter. The cap comes first and is no part of the filter, so
+/// that no filter can lift it.
+fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> Result<(Box<dyn Subscriber + Send + Sync>, Arc<dyn LogFilter>)>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?} is no filter", log.level))?;
-    let capped = filter_fn(|about| *about.level() <= Level::INFO || !is_capped(about.target()));
-    let registry = tracing_subscriber::registry().with(capped).with(filter);
+    let filter = parsed(&log.level).map_err(|why| anyhow::anyhow!("log.level: {why}"))?;
+    let (filter, handle) = reload::Layer::<EnvFilter, Capped>::new(filter);
+    let capped: fn(&Metadata<'_>) -> bool = |about| *about.level() <= Level::INFO || !is_capped(about.target());
+    let registry = tracing_subscriber::registry().with(FilterFn::new(capped)).with(filter);
     let layer = fmt::layer().with_writer(writer);
-    Ok(match log.format {
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match log.format {
         LogFormat::Pretty => Box::new(registry.with(layer.with_target(false).with_ansi(ansi))),
         LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
-    })
+    };
+    Ok((subscriber, Arc::new(Reloaded { handle })))
+}
+
+/// What the filter lies on: the cap.
+type Capped = Layered<FilterFn<fn(&Metadata<'_>) -> bool>, Registry>;
+
+/// The filter of one subscriber.
+struct Reloaded {
+    handle: reload::Handle<EnvFilter, Capped>,
+}
+
+impl LogFilter for Reloaded {
+    fn filter(&self) -> String {
+        self.handle.with_current(ToString::to_string).unwrap_or_default()
+    }
+
+    fn set_filter(&self, filter: &str) -> Result<(), String> {
+        self.handle.reload(parsed(filter)?).map_err(|error| error.to_string())
+    }
+}
+
+/// A filter, or why it is none. Nothing at all is refused: it would mean errors only, and nobody who wants that writes it so.
+fn parsed(text: &str) -> Result<EnvFilter, String> {
+    if text.trim().is_empty() {
+        return Err("the filter is empty".to_owned());
+    }
+    EnvFilter::try_new(text).map_err(|error| format!("{text:?} is no filter: {error}"))
 }
 
 /// Whether a target is one of the capped crates or lies in one.
@@ -103,12 +148,13 @@ mod tests {
             for format in [LogFormat::Pretty, LogFormat::Json] {
                 let (kept, log) = (Kept::default(), Log { format, level: level.into() });
                 let writer = kept.clone();
-                let subscriber = subscriber(&log, false, move || writer.clone()).expect("a filter");
+                let (subscriber, _) = subscriber(&log, false, move || writer.clone()).expect("a filter");
                 tracing::subscriber::with_default(subscriber, || {
                     let _span = tracing::info_span!(target: "bollard::docker", "request").entered();
                     tracing::debug!(target: "bollard::docker", "body: PASSWORD=hunter2");
                     tracing::trace!(target: "russh", "packet: hunter2");
                     tracing::debug!(target: "hyper_util::client", "hunter2");
+                    tracing::trace!(target: "tungstenite::protocol", "message: hunter2");
                     tracing::warn!(target: "bollard::docker", "heard");
                 });
                 let said = String::from_utf8(kept.0.lock().expect("no panic").clone()).expect("text");
@@ -116,6 +162,32 @@ mod tests {
                 assert!(said.contains("heard"), "{level}: {said}");
             }
         }
+    }
+
+    #[test]
+    fn a_filter_changed_at_run_time_holds_at_once_and_lifts_no_cap() {
+        let (kept, log) = (Kept::default(), Log { format: LogFormat::Json, level: "info".into() });
+        let writer = kept.clone();
+        let (subscriber, filter) = subscriber(&log, false, move || writer.clone()).expect("a filter");
+        tracing::subscriber::with_default(subscriber, || {
+            let say = |text: &str| {
+                tracing::debug!(target: "plimsoll_engine", "{text}");
+                tracing::trace!(target: "bollard::docker", "hunter2");
+            };
+            say("not heard");
+            filter.set_filter("plimsoll_engine=debug,bollard=trace,warn").expect("a filter");
+            say("heard");
+            assert_eq!(filter.filter().split(',').filter(|part| *part == "warn").count(), 1, "{}", filter.filter());
+            for wrong in ["", "  ", "plimsoll_engine=loud", "=,=", "a=b=c"] {
+                assert!(filter.set_filter(wrong).is_err(), "{wrong:?}");
+            }
+            say("still heard");
+            filter.set_filter("error").expect("a filter");
+            say("no more");
+        });
+        let said = String::from_utf8(kept.0.lock().expect("no panic").clone()).expect("text");
+        assert!(said.contains("heard") && said.contains("still heard"), "{said}");
+        assert!(!said.contains("not heard") && !said.contains("no more") && !said.contains("hunter2"), "{said}");
     }
 
     #[test]

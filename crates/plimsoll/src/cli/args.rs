@@ -107,6 +107,9 @@ pub enum Command {
         /// How long from now, such as 2h; `never` to keep it.
         lifetime: String,
     },
+    /// Pausing, resuming, freezing, moving, snapshots.
+    #[command(flatten)]
+    Moving(super::moving::MovingCommand),
     /// Terminate sandboxes, workspaces and all.
     Rm {
         /// Which.
@@ -124,15 +127,19 @@ pub enum Command {
     /// API keys.
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Show what happens, as it happens.
-    Events {
-        /// Go on with new events as they come.
-        #[arg(long, short)]
-        follow: bool,
-        /// Only events after this position (`index-seq`, as printed).
-        #[arg(long)]
-        after: Option<String>,
+    /// Show what happened, and what happens as it happens.
+    Events(super::events::EventsArgs),
+    /// Show what the asked node logs, or change it until the node is started again.
+    #[command(after_help = "\
+Each node logs for itself: name one with --url. Libraries whose debug output has secrets in it stay at info, whatever the filter says.")]
+    LogsLevel {
+        /// A level such as `debug`, or targets with levels such as `plimsoll_engine=debug,info` [default: show].
+        filter: Option<String>,
     },
+    /// Watch hosts and their load lines, sandboxes by phase, the queue and the leader.
+    Top(super::top::TopArgs),
+    /// Show what each host, sandbox and tenant costs per hour, what is idle, and what is left at a selling price.
+    Cost(super::cost::CostArgs),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -231,6 +238,9 @@ pub struct SandboxArgs {
     /// Wait so long for room instead of being refused, such as 5m.
     #[arg(long, value_name = "TIME")]
     pub queue_timeout: Option<String>,
+    /// What it starts from and what becomes of it.
+    #[command(flatten)]
+    pub lasting: super::lasting::LastingArgs,
     /// OpenSSH public key file that may log in through the gateway.
     #[arg(long = "ssh-key", value_name = "FILE")]
     pub ssh_keys: Vec<PathBuf>,

@@ -1,13 +1,13 @@
-//! `plimsoll cluster …`, `plimsoll key …` and `plimsoll events`.
+//! `plimsoll cluster …` and `plimsoll key …`.
 
 use super::{
     args::{ClusterCommand, KeyCommand, KeyRole, Output},
     policy, print,
 };
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use plimsoll_client::{
     Client,
-    wire::{ClusterStatus, CreateKey, Event, EventKind, Role},
+    wire::{ClusterStatus, CreateKey, Role},
 };
 use serde_json::json;
 
@@ -68,6 +68,15 @@ fn status(status: &ClusterStatus) -> String {
     format!("{facts}\n\n{}", print::table(&header, rows))
 }
 
+/// `plimsoll logs-level`
+pub async fn log_level(client: &Client, output: Output, filter: Option<&str>) -> Result<()> {
+    let now = match filter {
+        Some(filter) => client.set_log_level(filter).await?,
+        None => client.log_level().await?,
+    };
+    print::result(output, &now, |now| format!("node {} logs {}", now.node, now.filter))
+}
+
 /// Runs one of the key commands.
 pub async fn keys(client: &Client, output: Output, command: &KeyCommand) -> Result<()> {
     match command {
@@ -97,50 +106,4 @@ pub async fn keys(client: &Client, output: Output, command: &KeyCommand) -> Resu
             print::result(output, &json!({ "revoked": key }), |_| format!("{key} revoked"))
         }
     }
-}
-
-/// `plimsoll events`
-pub async fn events(client: &Client, output: Output, follow: bool, after: Option<&str>) -> Result<()> {
-    let mut after = after.map(str::parse).transpose().context("--after")?;
-    // Without --follow, what is kept up to now is shown: the stream is read until it reaches where the cluster is.
-    let end = if follow { None } else { Some(client.cluster().await?.applied) };
-    if !follow && after.is_none() {
-        after = Some(plimsoll_client::wire::EventId::default());
-    }
-    let mut events = client.events(after).await?;
-    while let Some(event) = next(&mut events, end).await? {
-        match output {
-            Output::Json => print::line(&serde_json::to_string(&event)?)?,
-            Output::Table => print::line(&described(&event))?,
-        }
-    }
-    Ok(())
-}
-
-/// The next event. A stream that is only read up to now ends once nothing more is on its way.
-async fn next(events: &mut plimsoll_client::EventStream, end: Option<u64>) -> Result<Option<Event>> {
-    /// What is kept is sent at once; a pause this long means that it has all arrived.
-    const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
-    let Some(end) = end else { return Ok(events.next().await?) };
-    match tokio::time::timeout(QUIET, events.next()).await {
-        Ok(event) => Ok(event?.filter(|event| event.index <= end)),
-        Err(_) => Ok(None),
-    }
-}
-
-fn described(event: &Event) -> String {
-    let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let what = match &event.kind {
-        EventKind::Sandbox { sandbox, phase, generation, host, reason, .. } => {
-            let host = host.as_deref().map(|host| format!(" on {host}")).unwrap_or_default();
-            format!("{sandbox} {phase} (generation {generation}){host}{}", because(reason))
-        }
-        EventKind::Deadline { sandbox, deadline, .. } => {
-            let deadline = deadline.map_or_else(|| "never".to_owned(), |deadline| deadline.to_string());
-            format!("{sandbox} expires {deadline}")
-        }
-        EventKind::Host { host, change, .. } => format!("{host} {change}"),
-        EventKind::Cluster { change } => change.clone(),
-    };
-    format!("{}  {:<12} {what}", event.at, event.id().to_string())
 }

@@ -22,6 +22,7 @@ pub async fn run(client: &Client, output: Output, command: &HostCommand) -> Resu
         HostCommand::Cordon { name, reason } => {
             print::result(output, &client.cordon_host(name.as_str(), reason).await?, state)
         }
+        HostCommand::Drain(command) => super::drain::run(client, output, command).await,
         HostCommand::Uncordon { name } => print::result(output, &client.uncordon_host(name.as_str()).await?, state),
         HostCommand::Label { name, labels } => {
             let changed = client.label_host(name.as_str(), &label_changes(labels)?).await?;
@@ -182,12 +183,13 @@ async fn list(client: &Client, output: Output) -> Result<()> {
 }
 
 /// `ready`, `ready, cordoned (disk swap)`, `unreachable (…)`.
-fn state(host: &Host) -> String {
+pub(super) fn state(host: &Host) -> String {
     let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(" ({reason})") };
     let mut text = format!("{}{}", host.health, because(&host.health_reason));
     if let Some(cordon) = &host.cordon {
         text.push_str(&format!(", cordoned{}", because(&cordon.reason)));
     }
+    text.push_str(&super::drain::note(host));
     if let Some(quarantine) = &host.quarantine {
         text.push_str(&format!(", quarantined until {}{}", quarantine.until, because(&quarantine.reason)));
     }

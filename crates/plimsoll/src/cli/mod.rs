@@ -4,20 +4,26 @@ pub mod args;
 mod cluster;
 pub mod context;
 mod copy;
+pub mod cost;
+pub mod drain;
+pub mod events;
 mod exec;
 mod files;
 mod hosts;
+pub mod lasting;
+pub mod moving;
 mod parse;
 mod policy;
 pub mod print;
 mod sandboxes;
+pub mod snapshots;
 mod spec;
+pub mod top;
 
 use anyhow::Result;
 use args::{Cli, Command};
 use clap::CommandFactory as _;
 use plimsoll_client::Client;
-use plimsoll_client::wire::event::InvalidEventId;
 use plimsoll_types::{Code, InvalidName, code::Exit};
 use std::process::ExitCode;
 
@@ -46,10 +52,14 @@ pub async fn run(cli: &Cli) -> Result<u8> {
         Command::Stats { sandbox } => sandboxes::stats(&client, output, *sandbox).await?,
         Command::Extend { sandbox, lifetime } => sandboxes::extend(&client, output, *sandbox, lifetime).await?,
         Command::Rm { sandboxes, no_wait } => sandboxes::remove(&client, output, sandboxes, *no_wait).await?,
+        Command::Moving(command) => moving::run(&client, output, command).await?,
         Command::Place(args) => sandboxes::place(&client, output, args).await?,
         Command::Cluster(command) => cluster::run(&client, output, command).await?,
         Command::Key(command) => cluster::keys(&client, output, command).await?,
-        Command::Events { follow, after } => cluster::events(&client, output, *follow, after.as_deref()).await?,
+        Command::LogsLevel { filter } => cluster::log_level(&client, output, filter.as_deref()).await?,
+        Command::Top(args) => top::run(&client, output, args).await?,
+        Command::Cost(args) => cost::run(&client, output, args).await?,
+        Command::Events(args) => events::run(&client, output, args).await?,
         Command::Dev(_) | Command::Init(_) | Command::Join(_) | Command::Server(_) | Command::Completions { .. } => {}
     }
     Ok(0)
@@ -62,9 +72,7 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
         let client = cause.downcast_ref::<plimsoll_client::Error>().map(plimsoll_client::Error::code);
         client.or_else(|| cause.downcast_ref::<plimsoll_raft::Error>().map(plimsoll_raft::Error::code))
     });
-    let usage = error
-        .chain()
-        .any(|cause| cause.is::<parse::Usage>() || cause.is::<InvalidName>() || cause.is::<InvalidEventId>());
+    let usage = error.chain().any(|cause| cause.is::<parse::Usage>() || cause.is::<InvalidName>());
     let code: Option<Code> = known.or(usage.then_some(Code::InvalidRequest));
     let label = code.map(|code| format!(" [{code}]")).unwrap_or_default();
     print::note(&format!("plimsoll: {error:#}{label}"));

@@ -72,6 +72,20 @@ pub fn spinner(what: String) -> ProgressBar {
     bar
 }
 
+/// A progress bar that counts things; silent where stderr is no terminal.
+#[must_use]
+pub fn count_bar(what: String) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length().with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:20} {pos} of {len} {elapsed:.dim}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
 /// A progress bar in bytes; silent where stderr is no terminal.
 #[must_use]
 pub fn bytes_bar(what: String, total: Option<u64>) -> ProgressBar {

@@ -2,7 +2,7 @@
 
 use super::{
     args::{CreateArgs, EnsureArgs, LsArgs, Output, PlaceArgs},
-    parse, print, spec,
+    lasting, parse, print, spec,
 };
 use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, stream};
@@ -10,7 +10,7 @@ use plimsoll_client::{
     Client, LogOptions, SandboxFilter, Wait,
     wire::{Explanation, ExtendSandbox, Provided, Sandbox, Time},
 };
-use plimsoll_types::{SandboxId, Timestamp};
+use plimsoll_types::{Phase, SandboxId, Timestamp};
 use std::{io::Write as _, time::SystemTime};
 
 /// Sandboxes in one page of a list: the most the API gives.
@@ -38,44 +38,56 @@ pub async fn ensure(client: &Client, output: Output, args: &EnsureArgs) -> Resul
     print::result(output, &made?, provided)
 }
 
-fn wait(no_wait: bool) -> Wait {
+pub(super) fn wait(no_wait: bool) -> Wait {
     if no_wait { Wait::No } else { Wait::Default }
 }
 
-fn provided(provided: &Provided) -> String {
+pub(super) fn provided(provided: &Provided) -> String {
     let sandbox = &provided.sandbox;
     let host = sandbox.host.as_ref().map_or_else(|| "no host yet".to_owned(), |host| format!("on {host}"));
-    let mut lines =
-        vec![format!("{}  {} {host}{}", sandbox.id, sandbox.phase, if provided.created { "" } else { " (was there)" })];
+    let mut lines = vec![format!("{}  {} {host}{}", sandbox.id, sandbox.phase, how(provided))];
     lines.extend(sandbox.endpoints.iter().map(|endpoint| format!("  port {}  {}", endpoint.port, endpoint.url)));
     lines.join("\n")
 }
 
+fn how(provided: &Provided) -> &'static str {
+    match (provided.created, provided.recovered) {
+        (true, _) => "",
+        (false, true) => " (brought back)",
+        (false, false) => " (was there)",
+    }
+}
+
 /// `plimsoll ls`
 pub async fn list(client: &Client, output: Output, args: &LsArgs) -> Result<()> {
-    let mut filter = SandboxFilter {
+    let filter = SandboxFilter {
         session: args.session.as_ref().map(ToString::to_string),
         phases: args.phase.into_iter().collect(),
         host: args.host.as_ref().map(ToString::to_string),
         labels: args.labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect(),
         all: args.all,
-        limit: Some(PAGE),
         ..SandboxFilter::default()
     };
+    let all = every(client, filter).await?;
+    print::result(output, &all, |all| {
+        let header = ["SANDBOX", "SESSION", "PHASE", "HOST", "CPU", "MEMORY", "AGE", "EXPIRES"];
+        let now = now();
+        print::table(&header, all.iter().map(|sandbox| row(sandbox, now)))
+    })
+}
+
+/// Every sandbox that passes a filter, page by page.
+pub(super) async fn every(client: &Client, mut filter: SandboxFilter) -> Result<Vec<Sandbox>> {
+    filter.limit = Some(PAGE);
     let mut all = Vec::new();
     loop {
         let page = client.sandboxes(&filter).await?;
         all.extend(page.items);
         filter.after = page.next;
         if filter.after.is_none() {
-            break;
+            return Ok(all);
         }
     }
-    print::result(output, &all, |all| {
-        let header = ["SANDBOX", "SESSION", "PHASE", "HOST", "CPU", "MEMORY", "AGE", "EXPIRES"];
-        let now = now();
-        print::table(&header, all.iter().map(|sandbox| row(sandbox, now)))
-    })
 }
 
 fn row(sandbox: &Sandbox, now: Timestamp) -> Vec<String> {
@@ -84,7 +96,7 @@ fn row(sandbox: &Sandbox, now: Timestamp) -> Vec<String> {
     vec![
         sandbox.id.to_string(),
         if own { "-".into() } else { sandbox.session.to_string() },
-        sandbox.phase.to_string(),
+        if sandbox.frozen_since.is_some() { "frozen".into() } else { sandbox.phase.to_string() },
         sandbox.host.as_ref().map_or_else(|| "-".into(), ToString::to_string),
         sandbox.resources.cpu.to_string(),
         sandbox.resources.memory.to_string(),
@@ -111,11 +123,14 @@ fn until(deadline: Time, now: Timestamp) -> String {
 /// `plimsoll inspect`
 pub async fn inspect(client: &Client, output: Output, id: SandboxId) -> Result<()> {
     let sandbox = client.sandbox(id).await?;
+    // Only the leader knows; whatever else there is to say does not wait for one.
+    let asked = output == Output::Table && sandbox.idle_timeout_s.is_some() && sandbox.phase == Phase::Running;
+    let awake = if asked { client.awake(id).await.ok() } else { None };
     print::result(output, &sandbox, |sandbox| {
         let text = |value: &Option<Time>| value.map(|time| time.to_string()).unwrap_or_default();
         let pairs = |map: Vec<String>| map.join(" ");
         let ports = sandbox.endpoints.iter().map(|endpoint| format!("{}→{}", endpoint.port, endpoint.url));
-        print::facts(&[
+        let mut rows = vec![
             ("sandbox", sandbox.id.to_string()),
             ("session", sandbox.session.to_string()),
             ("tenant", sandbox.tenant.to_string()),
@@ -138,7 +153,9 @@ pub async fn inspect(client: &Client, output: Output, id: SandboxId) -> Result<(
             ("started", text(&sandbox.started_at)),
             ("ended", text(&sandbox.ended_at)),
             ("expires", sandbox.deadline.map_or_else(|| "never".into(), |time| time.to_string())),
-        ])
+        ];
+        rows.extend(lasting::facts(sandbox, awake.as_ref()));
+        print::facts(&rows)
     })
 }
 

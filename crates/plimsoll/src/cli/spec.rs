@@ -2,7 +2,7 @@
 
 use super::{
     args::{SandboxArgs, SpecArgs},
-    parse,
+    lasting, parse,
 };
 use anyhow::{Context as _, Result};
 use plimsoll_client::wire::{Cpu, CreateSandbox, PortRef, SecretMap, Size};
@@ -51,6 +51,6 @@ pub fn sandbox(args: &SandboxArgs) -> Result<CreateSandbox> {
         queue_timeout_s: queue.map(|time| time.as_secs().max(1)),
         ssh_keys,
         command: (!args.argv.is_empty()).then(|| args.argv.clone()),
-        ..spec(&args.spec)?
+        ..lasting::wanted(&args.lasting, spec(&args.spec)?)?
     })
 }

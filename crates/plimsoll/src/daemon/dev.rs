@@ -1,6 +1,6 @@
 //! `plimsoll dev`: a whole cluster of one node on this machine's Docker, with nothing to configure.
 
-use super::{found, node};
+use super::{found, node, registry::LocalRegistry};
 use crate::{
     cli::{args::DevArgs, context, print},
     config::Config,
@@ -39,6 +39,8 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
     } else {
         context::Saved { url: config.api_url(), key: kept_key(&folder)? }
     };
+    // Not before: a folder that holds anything is no place to found a cluster in.
+    let registry = local_registry(&mut config, &folder).await?;
     let saved = context::save(&access)?;
     let told = move || {
         print::note(&format!(
@@ -48,7 +50,25 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
         ));
     };
     let extras = node::Extras { hosts: vec![HostAddress::Unix { path: docker }], ready: Some(Box::new(told)) };
-    node::run(&config, extras).await
+    let ended = node::run(&config, extras).await;
+    drop(registry);
+    ended
+}
+
+/// Snapshots need a registry: the one that is configured, or one of its own.
+async fn local_registry(config: &mut Config, folder: &Path) -> Result<Option<LocalRegistry>> {
+    if config.registry.url.is_some() {
+        return Ok(None);
+    }
+    let started = LocalRegistry::start(&folder.join("registry"), free_loopback().await?).await?;
+    match &started {
+        Some(registry) => config.registry.url = Some(registry.url()),
+        None => tracing::warn!(
+            "docker-registry is not installed, so nothing can be snapshot, paused or moved; install it (Debian: apt install \
+             docker-registry), or name a registry with PLIMSOLL_REGISTRY_URL"
+        ),
+    }
+    Ok(started)
 }
 
 /// The operator's key that founding left beside the node's data.

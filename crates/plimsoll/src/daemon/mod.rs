@@ -6,6 +6,7 @@ mod env_hosts;
 mod found;
 mod node;
 mod policy_check;
+mod registry;
 
 pub use begin::{init, join};
 pub use dev::dev;

@@ -9,7 +9,7 @@ use crate::{config::Config, telemetry};
 use anyhow::{Context as _, Result};
 use plimsoll_api::SshGateway;
 use plimsoll_engine::{ClusterSecret, Engine, EngineOptions, VpsClusterProvider};
-use plimsoll_host::{Dialer, Keys, SecretText};
+use plimsoll_host::{Dialer, Keys, RegistryOptions, SecretText};
 use plimsoll_lifecycle::ports::{Clock, Ledger, Membership};
 use plimsoll_raft::Node;
 use plimsoll_types::{HostAddress, Timestamp};
@@ -68,7 +68,7 @@ pub(super) async fn run(config: &Config, extras: Extras) -> Result<()> {
     let (engine, provider) = Engine::new(
         engine_options(config, &node),
         Arc::clone(&ledger),
-        Arc::new(dialer(config)),
+        Arc::new(dialer(config)?),
         Arc::new(SystemClock),
     );
     let (stages, tasks) = (Stages::default(), TaskTracker::new());
@@ -83,6 +83,7 @@ pub(super) async fn run(config: &Config, extras: Extras) -> Result<()> {
         Arc::new(move || metrics.render()),
     );
     api.gateway = gateway;
+    api.log_filter = telemetry::log_filter();
     api.metrics_public = config.api.metrics_public;
     tracing::info!(node = %node.node(), cluster = %node.cluster(), api = %config.api_url(), "the node is up");
 
@@ -116,11 +117,22 @@ fn engine_options(config: &Config, node: &Node) -> EngineOptions {
     options
 }
 
-fn dialer(config: &Config) -> Dialer {
+fn dialer(config: &Config) -> Result<Dialer> {
     let text = std::env::var("VPS_SSH_KEY").ok().filter(|text| !text.trim().is_empty());
     let keys =
         Keys { default_file: config.ssh.identity_file.clone(), default_text: text.map(|text| SecretText::new(&text)) };
-    Dialer::new(plimsoll_host::Options { keys })
+    Ok(Dialer::new(plimsoll_host::Options { keys, registry: registry(config)? }))
+}
+
+fn registry(config: &Config) -> Result<Option<RegistryOptions>> {
+    let Some(url) = &config.registry.url else { return Ok(None) };
+    let password = config.registry.password_file.as_ref().map(|file| {
+        let text = std::fs::read_to_string(file);
+        text.with_context(|| format!("cannot read the registry's password from {}", file.display()))
+    });
+    let password = password.transpose()?.map(|text| SecretText::new(text.trim_end()));
+    let options = RegistryOptions { url: url.clone(), username: config.registry.username.clone(), password };
+    Ok(Some(options))
 }
 
 async fn start_gateway(

@@ -27,6 +27,9 @@ pub enum HostCommand {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Draining and undraining.
+    #[command(flatten)]
+    Drain(crate::cli::drain::DrainCommand),
     /// Place on a host again.
     Uncordon {
         /// Which.
