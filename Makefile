@@ -6,14 +6,15 @@ CARGO ?= cargo
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: setup ## See it work: three hosts, three nodes, a dozen sandboxes, a killed leader (Linux, root, about three minutes)
+demo: setup ## See it work: three hosts, three nodes, a dozen sandboxes, a killed leader, a lost host (Linux, root, about four minutes)
 	$(CARGO) build --locked -p plimsoll -p plimsoll-tests --bins
 	target/debug/plimsoll-demo
 
-test: rust ## Units, properties, simulation, and the real multi-host lab
+test: rust ## Units, properties, simulation, the real multi-host lab, and the deployment files
 	@deploy/lab/install-tools.sh || { [ "$$CI" != true ] && echo "=== going on without the tools above: the lab suites will be skipped ===" >&2; }
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
+	deploy/check.sh
 
 check: ## Read-only: formatting, lints as errors, documentation, layers
 	$(CARGO) fmt --all -- --check
@@ -21,7 +22,9 @@ check: ## Read-only: formatting, lints as errors, documentation, layers
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked -p plimsoll-tests --test layers
 
-bench: ## Placement decisions per second against a naive scan, in one run
+bench: setup ## Placements, failover, creates and migrations beside etcd and bare Docker, then decisions (half an hour; Linux, root, etcd-server)
+	$(CARGO) build --locked --profile bench-run -p plimsoll -p plimsoll-bench --bins
+	target/bench-run/plimsoll-bench all
 	$(CARGO) bench --locked -p plimsoll-bench
 
 rust:

@@ -3,7 +3,9 @@
 pub mod cli;
 pub mod cluster;
 pub mod lab;
+pub mod registry;
 pub mod storm;
 
 pub use cli::Cli;
 pub use cluster::Cluster;
+pub use registry::Registry;

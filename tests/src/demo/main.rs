@@ -1,8 +1,9 @@
-//! `make demo`: three real hosts, three nodes, a dozen sandboxes, a killed leader; every claim is checked as it is shown.
+//! `make demo`: three real hosts, three nodes, a dozen sandboxes, a killed leader, a drained host and one cut off; every claim is checked as it is shown.
 
 #![allow(clippy::print_stdout)] // it is a show
 
 mod acts;
+mod outlive;
 mod stage;
 
 use anyhow::Result;
@@ -51,6 +52,10 @@ async fn play(logs: PathBuf) -> Result<()> {
     acts::more_than_fits(&stage).await?;
     acts::metrics(&stage).await?;
     acts::the_leader_dies(&mut stage).await?;
+    outlive::paused_here_resumed_there(&stage, &dozen[0]).await?;
+    outlive::moved_while_it_runs(&stage, &dozen[1]).await?;
+    outlive::a_host_is_drained(&stage).await?;
+    outlive::a_host_is_cut_off(&stage).await?;
     acts::everything_goes(&stage).await?;
     stage.strike().await
 }

@@ -2,17 +2,18 @@
 
 use anyhow::{Context as _, Result, ensure};
 use plimsoll_testkit::lab::{Lab, LabOptions};
-use plimsoll_tests::{Cli, Cluster};
+use plimsoll_tests::{Cli, Cluster, Registry};
 use std::{path::PathBuf, time::Instant};
 
 /// The lab's hosts share this machine's few CPUs and none of its sandboxes works hard: the line is raised so that a dozen fit,
 /// and the machine's pressure, which is nobody's in particular, refuses none.
-const SETTINGS: &str = "[cluster]\nbase_image = \"plimsoll/lab:latest\"\ncpu_overcommit = 4.0\nmemory_pressure_max = 100\nio_pressure_max = 100\n[poll]\ninterval_ms = 1000\n";
+const SETTINGS: &str = "[cluster]\nbase_image = \"plimsoll/lab:latest\"\ncpu_overcommit = 4.0\nmemory_pressure_max = 100\nio_pressure_max = 100\n[poll]\ninterval_ms = 1000\nunreachable_after_ms = 4000\nlost_after_ms = 8000\n";
 
 /// The lab, the nodes and the clock.
 pub struct Stage {
     pub lab: Lab,
     pub cluster: Cluster,
+    registry: Registry,
     begun: Instant,
     logs: PathBuf,
 }
@@ -29,13 +30,18 @@ impl Stage {
         }
         println!("  ready after {:.1} s; nothing of Plimsoll is installed on them", begun.elapsed().as_secs_f64());
         title("A control plane of three nodes");
-        let settings = format!("[ssh]\nidentity_file = {:?}\n{SETTINGS}", lab.client_key().display().to_string());
+        let registry = Registry::start(&logs.join("registry")).await.context("the registry did not start")?;
+        let settings = format!(
+            "[registry]\nurl = {:?}\n[ssh]\nidentity_file = {:?}\n{SETTINGS}",
+            registry.url(),
+            lab.client_key().display().to_string()
+        );
         let nodes = Instant::now();
         println!(
             "$ plimsoll init && plimsoll server\n$ plimsoll cluster token\n$ plimsoll join … && plimsoll server    # on two more machines"
         );
         let cluster = Cluster::start(&logs.join("nodes"), 3, &settings).await.context("the nodes did not start")?;
-        let stage = Self { lab, cluster, begun, logs };
+        let stage = Self { lab, cluster, registry, begun, logs };
         stage.show(&["cluster", "status"]).await?;
         println!("  three voters after {:.1} s", nodes.elapsed().as_secs_f64());
         Ok(stage)
@@ -67,7 +73,7 @@ impl Stage {
     /// Ends everything; nothing may be left.
     pub async fn strike(self) -> Result<()> {
         title("Clean-up");
-        drop(self.cluster);
+        drop((self.cluster, self.registry));
         self.lab.stop().await.context("the lab left something behind")?;
         ensure!(self.logs.exists(), "the logs vanished while they were written");
         println!("  hosts, nodes, bridge and namespaces are gone");

@@ -32,6 +32,8 @@ pub async fn added(world: &mut World) -> Result<()> {
                 &publish,
                 "--label",
                 "lab=yes",
+                "--price",
+                "0.032",
             ])
             .await?;
         for fact in

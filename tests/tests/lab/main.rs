@@ -4,11 +4,15 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod breaking;
 mod exec;
 mod failover;
 mod hardening;
 mod hosts;
+mod killing;
+mod operating;
 mod operations;
+mod outlive;
 mod placement;
 mod recovery;
 mod world;
@@ -50,6 +54,29 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     operations::ssh_gateway,
     operations::dev_needs_no_configuration,
     operations::the_old_variables_make_a_cluster,
+    operating::events_are_listed_and_followed_past_a_dead_node,
+    operating::top_shows_load_lines,
+    operating::costs_are_shared_by_what_is_reserved,
+    operating::a_node_logs_what_it_is_told_to,
+    outlive::paused_here_resumed_there,
+    outlive::asked_for_it_comes_back,
+    outlive::moved_while_it_runs,
+    outlive::snapshots_are_kept_and_started_from,
+    outlive::a_registry_that_is_gone_harms_nobody,
+    outlive::a_host_is_drained,
+    outlive::a_deadline_can_pause,
+    outlive::moves_survive_the_leader,
+    outlive::a_lost_host_loses_no_sandbox,
+    killing::at_each_step_of_a_snapshot,
+    killing::at_each_step_of_a_pause,
+    killing::at_each_step_of_a_migration,
+    breaking::a_full_source_gives_up,
+    breaking::a_full_target_gives_up,
+    breaking::a_link_is_cut_in_a_push,
+    breaking::docker_restarts_in_a_snapshot,
+    breaking::the_source_dies_in_a_move,
+    breaking::the_registry_dies_in_a_push,
+    breaking::a_big_workspace_stays_the_same,
     failover::a_wrong_token_is_refused,
     failover::creates_survive_the_leader,
     failover::every_node_answers,

@@ -5,7 +5,7 @@ use plimsoll_testkit::{
     lab::{Lab, LabOptions},
     wait::wait_for,
 };
-use plimsoll_tests::{Cli, Cluster};
+use plimsoll_tests::{Cli, Cluster, Registry};
 use serde_json::Value;
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,30 +14,36 @@ pub const SETTLE: Duration = Duration::from_secs(60);
 /// Longer than any single thing a scenario waits for, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Each host's disk, a sparse file: so that it can be filled, and larger than all that the scenarios keep.
+const DISK: u64 = 24 << 30;
+
 /// What every node of the suite is configured with. The lab's hosts share two CPUs: the line is raised, and the
 /// machine's pressure is nobody's in particular, so that sizes decide.
 const SETTINGS: &str = "[cluster]\nbase_image = \"plimsoll/lab:latest\"\ncpu_overcommit = 4.0\nmemory_pressure_max = 100\nio_pressure_max = 100\n\
-    [poll]\ninterval_ms = 1000\nunreachable_after_ms = 5000\n[log]\nlevel = \"info\"\n";
+    [poll]\ninterval_ms = 1000\nunreachable_after_ms = 5000\nlost_after_ms = 12000\n[log]\nlevel = \"info,plimsoll_engine::leader::job=debug\"\n";
 
 /// A lab with three hosts and a control plane with three nodes.
 pub struct World {
     pub lab: Lab,
     pub cluster: Cluster,
+    pub registry: Registry,
 }
 
 impl World {
     pub async fn start() -> Result<Self> {
-        let lab = Lab::start(LabOptions::default()).await.context("the lab")?;
+        let lab = Lab::start(LabOptions { disk: Some(DISK), ..LabOptions::default() }).await.context("the lab")?;
+        let registry = Registry::start(&lab.folder().join("registry")).await.context("the registry")?;
         let settings = format!(
-            "[ssh]\nidentity_file = {:?}\n[gateway]\nlisten = \"127.0.0.1:0\"\n{SETTINGS}",
+            "[registry]\nurl = {:?}\n[ssh]\nidentity_file = {:?}\n[gateway]\nlisten = \"127.0.0.1:0\"\n{SETTINGS}",
+            registry.url(),
             lab.client_key().display().to_string()
         );
         let cluster = Cluster::start(&lab.folder().join("control-plane"), 3, &settings).await.context("the nodes")?;
-        Ok(Self { lab, cluster })
+        Ok(Self { lab, cluster, registry })
     }
 
     pub async fn stop(self) -> Result<()> {
-        drop(self.cluster);
+        drop((self.cluster, self.registry));
         self.lab.stop().await
     }
 
@@ -123,8 +129,7 @@ impl World {
                     .await
                     .unwrap_or_default();
                 ensure!(folders.is_empty(), "workspaces are left on {}: {folders}", host.name());
-                let networks =
-                    host.docker(&["network", "ls", "--quiet", "--filter", "label=io.plimsoll.cluster"]).await?;
+                let networks = host.docker(&["network", "ls", "--quiet", "--filter", "label=plimsoll.cluster"]).await?;
                 ensure!(networks.is_empty(), "networks are left on {}: {networks}", host.name());
             }
             for host in self.cli().json(&["host", "list"]).await?.as_array().context("hosts")? {
@@ -137,6 +142,7 @@ impl World {
 
     /// After a failure: tries to give the next scenario a clean start.
     pub async fn sweep(&mut self) {
+        let _ = self.registry.bring_back().await;
         self.cluster.restart_all();
         let _ = self.cluster.leader().await;
         let _ = self.clear().await;
