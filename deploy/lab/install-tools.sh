@@ -35,6 +35,7 @@ mkfs.ext4   e2fsprogs
 script      bsdutils
 static-busybox busybox-static
 promtool    prometheus
+docker-registry docker-registry
 LIST
 }
 
