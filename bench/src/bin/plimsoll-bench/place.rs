@@ -1,0 +1,203 @@
+//! Placements per second and their latency, over HTTP against one and three nodes, beside etcd's puts and the disk's fdatasync.
+
+use crate::{
+    Common,
+    etcd::{Etcd, Putter},
+    load::{self, Seen, Worker, median},
+    nodes::{Nodes, Placer},
+    report::{Bar, Chart, Machine, Report, spread},
+};
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Bytes of an etcd value: about what one placement adds to our log.
+const VALUE: usize = 256;
+
+/// How it is run.
+#[derive(Clone, Debug, Args)]
+pub struct PlaceArgs {
+    /// Clients in a closed loop.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
+    clients: Vec<usize>,
+    /// Times everything is repeated, interleaved.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Seconds each measurement takes, after a fifth of that to warm up.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Simulated hosts (64 vCPU, 256 GiB each).
+    #[arg(long, default_value_t = 100)]
+    hosts: u32,
+    /// Creates under way on each host; 0 starts no sandbox: all of them go on waiting for their host.
+    #[arg(long, default_value_t = 4)]
+    creates: usize,
+    /// Placements a second in the open loop, with 256 workers.
+    #[arg(long, value_delimiter = ',', default_values_t = [200.0, 1000.0])]
+    rates: Vec<f64>,
+}
+
+/// Rates and quantiles of one case, a value for each repeat.
+#[derive(Default)]
+struct Case {
+    rate: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    failed: u64,
+}
+
+impl Case {
+    fn add(&mut self, name: &str, seen: &Seen) {
+        let _shown = writeln!(
+            std::io::stderr(),
+            "  {name}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, failed {}{}",
+            seen.rate(),
+            seen.ms(0.5),
+            seen.ms(0.99),
+            seen.failed,
+            seen.failure.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+        );
+        self.rate.push(seen.rate());
+        self.p50.push(seen.ms(0.5));
+        self.p99.push(seen.ms(0.99));
+        self.failed += seen.failed;
+    }
+
+    fn json(&self) -> Value {
+        json!({ "per_second": self.rate, "p50_ms": self.p50, "p99_ms": self.p99, "failed": self.failed })
+    }
+}
+
+/// Closed at each number of clients, then open at each rate.
+async fn measure<W: Worker>(
+    args: &PlaceArgs,
+    who: &str,
+    make: impl AsyncFn(usize) -> Result<Vec<W>>,
+    cases: &mut BTreeMap<(String, String), Case>,
+) -> Result<()> {
+    let time = Duration::from_secs_f64(args.seconds);
+    for clients in &args.clients {
+        let (seen, _) = load::closed(make(*clients).await?, time / 5, time).await?;
+        let how = format!("closed, {clients:>3} clients");
+        cases.entry((how.clone(), who.to_owned())).or_default().add(&format!("{who}, {how}"), &seen);
+    }
+    for rate in &args.rates {
+        // The first requests make the connections; they are not measured.
+        let (_, workers) = load::closed(make(256).await?, time / 5, Duration::ZERO).await?;
+        let (seen, _) = load::open(workers, *rate, time).await?;
+        let how = format!("open, {rate:>5}/s");
+        cases.entry((how.clone(), who.to_owned())).or_default().add(&format!("{who}, {how}"), &seen);
+    }
+    Ok(())
+}
+
+/// Runs the experiment.
+pub async fn run(args: &PlaceArgs, common: &Common) -> Result<Report> {
+    let machine = Machine::here();
+    let folder = common.scratch("place")?;
+    let one = Nodes::start(&folder.path().join("one"), 1, args.hosts, args.creates).await.context("one node")?;
+    let three = Nodes::start(&folder.path().join("three"), 3, args.hosts, args.creates).await.context("three nodes")?;
+    let etcd = Etcd::start(&folder.path().join("etcd"), 3).await.context("etcd")?;
+    let idle = (one.memory_mb(0), three.memory_mb(three.leader().await?));
+    let mut cases = BTreeMap::new();
+    let mut disk = Vec::new();
+    for repeat in 0..args.repeats {
+        let _shown = writeln!(std::io::stderr(), "repeat {} of {}", repeat + 1, args.repeats);
+        disk.push(fdatasyncs(folder.path(), Duration::from_secs(1))?);
+        let lead = three.leader().await?;
+        measure(args, "plimsoll, 1 node", async |count| Ok(Placer::many(&one, 0, count)), &mut cases).await?;
+        measure(args, "plimsoll, 3 nodes", async |count| Ok(Placer::many(&three, lead, count)), &mut cases).await?;
+        let address = etcd.addresses()[etcd.leader().await?].clone();
+        let value = Bytes::from(vec![b'x'; VALUE]);
+        let nth = std::sync::atomic::AtomicU32::new(0);
+        let putters = async |count| {
+            let run = format!("{repeat}-{}", nth.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            // As many connections as etcd's own benchmark is usually given.
+            Putter::many(&address, &run, count, 16, value.clone()).await
+        };
+        measure(args, "etcd, 3 nodes", putters, &mut cases).await?;
+    }
+    let full = (one.memory_mb(0), three.memory_mb(three.leader().await?));
+    Ok(report(args, machine, &cases, &disk, (idle, full)))
+}
+
+type Memory = (Option<u64>, Option<u64>);
+
+fn report(
+    args: &PlaceArgs,
+    machine: Machine,
+    cases: &BTreeMap<(String, String), Case>,
+    disk: &[f64],
+    (idle, full): (Memory, Memory),
+) -> Report {
+    let mut notes =
+        vec![format!("the disk alone: {} fdatasyncs of {VALUE} bytes a second, one after the other", spread(disk))];
+    let get = |how: &str, who: &str| cases.get(&(how.to_owned(), who.to_owned()));
+    if let (Some(ours), Some(theirs)) =
+        (get("closed,  64 clients", "plimsoll, 3 nodes"), get("closed,  64 clients", "etcd, 3 nodes"))
+    {
+        let rate = median(&ours.rate) / median(&theirs.rate);
+        let p99 = median(&ours.p99) / median(&theirs.p99);
+        notes.push(format!(
+            "64 clients, 3 nodes: {rate:.2}× etcd's puts/s (aim 3×: {}), {p99:.2}× its p99 (aim 0.5×: {})",
+            met(rate >= 3.0),
+            met(p99 <= 0.5)
+        ));
+        let disk = median(&ours.rate) / median(disk);
+        notes.push(format!("64 clients, 3 nodes: {disk:.2}× the bare fdatasync rate (aim 2×: {})", met(disk >= 2.0)));
+    }
+    if let (Some(ours), Some(theirs)) =
+        (get("closed,   1 clients", "plimsoll, 3 nodes"), get("closed,   1 clients", "etcd, 3 nodes"))
+    {
+        let rate = median(&ours.rate) / median(&theirs.rate);
+        notes.push(format!("1 client, 3 nodes: {rate:.2}× etcd's puts/s (aim 1×: {})", met(rate >= 1.0)));
+    }
+    notes.push(format!(
+        "memory of a node (one; the leader of three) before and after the run, in MB: {idle:?}, {full:?}"
+    ));
+    let what =
+        if args.creates == 0 { "the sandboxes stay assigned: nothing is started" } else { "the sandboxes are started" };
+    notes.push(format!("{} simulated hosts in each node's process, polled every 2 s; {what}", args.hosts));
+    let quantity =
+        |case: &Case| vec![spread(&case.rate), spread(&case.p50), spread(&case.p99), case.failed.to_string()];
+    let rows =
+        cases.iter().map(|((how, who), case)| [vec![how.clone(), who.clone()], quantity(case)].concat()).collect();
+    let bars = cases.iter().filter(|((how, _), _)| how.starts_with("closed"));
+    let bars = bars.map(|((how, who), case)| Bar::of(format!("{who}; {how}"), who.starts_with("plimsoll"), &case.rate));
+    let raw = cases.iter().map(|((how, who), case)| (format!("{who}; {how}"), case.json()));
+    Report {
+        name: if args.creates == 0 { "place-stalled" } else { "place" },
+        title: format!("placements over HTTP beside etcd's puts of {VALUE} bytes"),
+        machine,
+        columns: ["load", "system", "per second", "p50 ms", "p99 ms", "failed"].map(str::to_owned).to_vec(),
+        rows,
+        notes,
+        chart: Chart { unit: "acknowledged per second".into(), bars: bars.collect() },
+        raw: json!({ "fdatasync_per_second": disk, "cases": raw.collect::<serde_json::Map<_, _>>() }),
+    }
+}
+
+/// How an aim came out.
+pub fn met(is: bool) -> &'static str {
+    if is { "met" } else { "missed" }
+}
+
+/// How often a second this disk takes a small write with fdatasync.
+#[allow(clippy::cast_precision_loss)] // a count of writes
+fn fdatasyncs(folder: &Path, time: Duration) -> Result<f64> {
+    let mut file = std::fs::File::create(folder.join("fdatasync"))?;
+    let (begin, mut count) = (Instant::now(), 0_u32);
+    while begin.elapsed() < time {
+        file.write_all(&[b'x'; VALUE])?;
+        file.sync_data()?;
+        count += 1;
+    }
+    Ok(f64::from(count) / begin.elapsed().as_secs_f64())
+}
