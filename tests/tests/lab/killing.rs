@@ -1,4 +1,4 @@
-//! The leader is killed at each step of each workflow, and the next one finishes it: nothing is lost, doubled or left behind.
+//! The leader is killed at each step of each workflow, and the next one finishes it: no file is lost and nothing is left behind.
 //!
 //! What a step has done and what the next one has not begun is the same moment, so one kill as each begins and one after the last is all.
 
@@ -124,7 +124,7 @@ pub async fn at_each_step_of_a_pause(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// A move that was asked for ends on another host, and runs once.
+/// A move that was asked for ends on another host.
 pub async fn at_each_step_of_a_migration(world: &mut World) -> Result<()> {
     for line in MIGRATE {
         survive(world, &["migrate", "--no-wait"], line, |seen, first| {
