@@ -24,12 +24,26 @@ pub struct Cli {
 /// The binary that this build made, next to the running test or demonstration.
 ///
 /// # Errors
-/// When it is not there: says how to build it.
+/// When it is not there, or is older than what it is made of: says how to build it.
 pub fn binary() -> Result<PathBuf> {
     let own = std::env::current_exe().context("the path of this program is unknown")?;
     let folders = own.ancestors().skip(1).take(2);
     let found = folders.map(|folder| folder.join("plimsoll")).find(|path| path.is_file());
-    found.context("the plimsoll binary is not built; run `cargo build -p plimsoll`")
+    let binary = found.context("the plimsoll binary is not built; run `cargo build -p plimsoll`")?;
+    not_stale(&binary)?;
+    Ok(binary)
+}
+
+/// Building the tests does not build the binary, and what is tested should be what was written. Cargo lists its sources beside it.
+fn not_stale(binary: &Path) -> Result<()> {
+    let list = std::fs::read_to_string(binary.with_extension("d")).context("the list of the binary's sources")?;
+    let built = std::fs::metadata(binary)?.modified()?;
+    let sources = list.split_once(':').map_or("", |(_, sources)| sources).replace("\\ ", "\0");
+    for source in sources.split_whitespace().map(|source| source.replace('\0', " ")) {
+        let changed = std::fs::metadata(&source).and_then(|source| source.modified()).is_ok_and(|at| at > built);
+        ensure!(!changed, "{} is older than {source}; run `cargo build -p plimsoll`", binary.display());
+    }
+    Ok(())
 }
 
 impl Cli {

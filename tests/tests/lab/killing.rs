@@ -1,7 +1,7 @@
 //! The leader is killed at each step of each workflow, and the next one finishes it: no file is lost and nothing is left behind.
 //!
-//! What a step has done and what the next one has not begun is the same moment, so one kill as each begins is nearly all. The commit that
-//! ends a snapshot or a pause has no kill after it: it ends the operation too, and with it the job that would log that it is done.
+//! What a step has done and what the next one has not begun is the same moment, so one kill as each begins, and one after the last, is all.
+//! Only the stage of an operation is committed: what the killed leader did since is done again by the next one, on hosts that have it already.
 
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,9 +17,16 @@ use std::{
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What a step's line begins with, as the plans print it.
-const SNAPSHOT: &[&str] =
-    &["begins: freeze", "begins: commit container", "begins: thaw", "begins: push", "begins: commit the snapshot"];
-const PAUSE: &[&str] = &["begins: remove container", "begins: remove workspace", "begins: commit paused"];
+const SNAPSHOT: &[&str] = &[
+    "begins: freeze",
+    "begins: commit container",
+    "begins: thaw",
+    "begins: push",
+    "begins: commit the snapshot",
+    "done: commit the snapshot",
+];
+const PAUSE: &[&str] =
+    &["begins: remove container", "begins: remove workspace", "begins: commit paused", "done: commit paused"];
 const MIGRATE: &[&str] = &[
     "begins: pull",
     "begins: create container",
@@ -66,6 +73,22 @@ fn ends_of_logs(world: &World) -> Result<Vec<u64>> {
     sizes.collect::<std::io::Result<_>>().context("the nodes' logs")
 }
 
+/// On no two hosts at once, and on none where it is paused.
+async fn runs_once(world: &World, id: &str) -> Result<()> {
+    let of_it = format!("label=plimsoll.sandbox={id}");
+    wait_for(format!("one copy of {id} to be left"), PATIENCE, || async {
+        let expected = usize::from(inspect(world, id).await?["phase"] != "paused");
+        let mut running = Vec::new();
+        for host in world.lab.hosts() {
+            let ids = host.docker(&["ps", "--quiet", "--filter", &of_it]).await?;
+            running.extend(ids.lines().map(|id| format!("{id} on {}", host.name())));
+        }
+        ensure!(running.len() == expected, "{expected} should run, these do: {running:?}");
+        anyhow::Ok(())
+    })
+    .await
+}
+
 /// One workflow of one sandbox with one kill; `done` says whether it came to what was asked for.
 async fn survive(world: &mut World, args: &[&str], line: &str, done: fn(&Value, &str) -> bool) -> Result<String> {
     let id = world.create(&[]).await?;
@@ -91,6 +114,7 @@ async fn survive(world: &mut World, args: &[&str], line: &str, done: fn(&Value, 
     world.cluster.restart(killed)?;
     world.cluster.wait_ready(killed).await?;
     ended?;
+    runs_once(world, &id).await?;
     let held = world.cli().run(&["exec", &id, "cat", "/workspace/id", "/tmp/id"]).await?;
     ensure!(held == format!("{id}{id}"), "killed at {line:?}, its files say {held:?}");
     world.cli().run(&["rm", &id]).await?;

@@ -15,7 +15,13 @@ use plimsoll_state::{
     command::{Advance, GiveUp, Switch, Taken},
 };
 use plimsoll_types::{Bytes, Code, Health, Phase, Timestamp};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time;
 
 /// Failures of the passing kind before an operation is given up: its caller waits, and the sandbox may stand still meanwhile.
@@ -26,7 +32,7 @@ pub(super) async fn carry_on(node: &Node, view: &View, past: &Past) -> Ending {
     let (Some(work), Some(snapshot)) = (&view.sandbox.work, &view.snapshot) else { return Ending::Done };
     let here = node.drivers.of(&view.host);
     let there = view.target.as_ref().map(|target| node.drivers.of(target));
-    Carry { node, view, past, work, snapshot, here, there }.run().await
+    Carry { node, view, past, work, snapshot, here, there, ends: AtomicBool::new(false) }.run().await
 }
 
 struct Carry<'a> {
@@ -37,6 +43,8 @@ struct Carry<'a> {
     snapshot: &'a Snapshot,
     here: Arc<dyn HostDriver>,
     there: Option<Arc<dyn HostDriver>>,
+    /// Its own last commit is on the way or done: that the operation is gone from state is then its doing.
+    ends: AtomicBool,
 }
 
 /// What the steps have found out so far.
@@ -117,22 +125,11 @@ impl Carry<'_> {
                 let work = state.sandboxes.get(&id).and_then(|sandbox| sandbox.work.as_ref());
                 (state.applied, work.is_some_and(|work| work.operation == self.work.operation))
             });
-            // What committed its own end is about to return by itself.
-            if !wanted && !self.ended_well() {
+            if !wanted && !self.ends.load(Ordering::Acquire) {
                 return;
             }
             self.node.ledger.changed(seen).await;
         }
-    }
-
-    fn ended_well(&self) -> bool {
-        let (id, operation) = (self.view.sandbox.id, self.work.operation);
-        self.node.read(|state| {
-            state
-                .sandboxes
-                .get(&id)
-                .is_some_and(|sandbox| sandbox.moved.as_ref().is_some_and(|moved| moved.operation == operation))
-        })
     }
 
     fn facts<'f>(&'f self, here: &'f [ContainerSeen], there: &'f [ContainerSeen]) -> WorkFacts<'f> {
@@ -273,6 +270,8 @@ impl Carry<'_> {
     }
 
     async fn commit(&self, command: Command) -> Result<(), Stop> {
+        // Before it is proposed: it may be applied here before the answer to it is.
+        self.ends.store(self.is_last(&command), Ordering::Release);
         match self.node.commit_one(command).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refusal)) => {
@@ -280,6 +279,15 @@ impl Carry<'_> {
                 Err(Stop::Moved)
             }
             Err(error) => Err(Stop::Ledger(error)),
+        }
+    }
+
+    /// Whether the operation is over once this is applied.
+    fn is_last(&self, command: &Command) -> bool {
+        match self.work.kind {
+            WorkKind::Snapshot | WorkKind::Checkpoint => true,
+            // What is taken is only half of it.
+            WorkKind::Pause | WorkKind::Migrate => !matches!(command, Command::Taken(_)),
         }
     }
 
