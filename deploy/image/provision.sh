@@ -9,7 +9,7 @@ set -eu
 : "${CADDY:=1}" "${OPENCODE_VERSION:=}" "${EXTRA_PACKAGES:=}"
 export DEBIAN_FRONTEND=noninteractive
 
-packages='bash ca-certificates curl git jq less nodejs npm openssh-client procps python3 python3-pip python3-venv ripgrep unzip xz-utils'
+packages='attr bash ca-certificates curl git jq less nodejs npm openssh-client procps python3 python3-pip python3-venv ripgrep unzip xz-utils'
 [ "$CADDY" = 0 ] || packages="$packages caddy"
 
 # No daemon starts while packages are unpacked, and nothing is kept that only apt's next run would need.

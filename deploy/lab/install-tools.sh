@@ -33,6 +33,7 @@ ssh         openssh-client
 ssh-keygen  openssh-client
 mkfs.ext4   e2fsprogs
 script      bsdutils
+getfattr    attr
 static-busybox busybox-static
 promtool    prometheus
 docker-registry docker-registry

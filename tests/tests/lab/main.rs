@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod breaking;
+mod dev;
 mod exec;
 mod failover;
 mod hardening;
@@ -52,7 +53,8 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     operations::the_policy_is_shown_changed_and_rules,
     operations::metrics_are_prometheus,
     operations::ssh_gateway,
-    operations::dev_needs_no_configuration,
+    dev::needs_no_configuration,
+    dev::makes_do_with_the_registrys_image,
     operations::the_old_variables_make_a_cluster,
     operating::events_are_listed_and_followed_past_a_dead_node,
     operating::top_shows_load_lines,

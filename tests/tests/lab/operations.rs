@@ -1,4 +1,4 @@
-//! Ports, logs, stats, deadlines, keys, metrics, the SSH gateway and `plimsoll dev`.
+//! Ports, logs, stats, deadlines, keys, metrics, and the SSH gateway.
 
 use crate::world::{PATIENCE, World};
 use anyhow::{Context as _, Result, ensure};
@@ -229,7 +229,7 @@ pub async fn the_old_variables_make_a_cluster(world: &mut World) -> Result<()> {
 }
 
 /// The key that a node saved for its user.
-async fn saved_key(home: &std::path::Path) -> Result<String> {
+pub async fn saved_key(home: &std::path::Path) -> Result<String> {
     let saved = home.join(".config/plimsoll/cli.toml");
     wait_for("the key to be saved", PATIENCE, || async {
         let text = std::fs::read_to_string(&saved)?;
@@ -237,34 +237,4 @@ async fn saved_key(home: &std::path::Path) -> Result<String> {
         anyhow::Ok(line.trim_end_matches('"').to_owned())
     })
     .await
-}
-
-/// One command gives a working cluster on one Docker, and saves the key for the next commands.
-pub async fn dev_needs_no_configuration(world: &mut World) -> Result<()> {
-    // Inside a host of the lab, as on a person's machine: its own file system, network and Docker.
-    let host = world.lab.host(2);
-    let home = world.lab.folder().join("dev-home");
-    std::fs::create_dir_all(&home)?;
-    let (log, program) = (home.join("dev.log"), home.join("plimsoll"));
-    std::fs::copy(binary()?, &program)?; // a host sees the lab's folder, not everybody's home
-    let line = format!(
-        "HOME={home} nohup {binary} dev --listen 0.0.0.0:7070 --base-image plimsoll/lab:latest > {log} 2>&1 < /dev/null & echo $!",
-        home = home.display(),
-        binary = program.display(),
-        log = log.display()
-    );
-    let pid = host.sh(&["sh", "-c", &line]).await?;
-    let log_tail = || std::fs::read_to_string(&log).unwrap_or_default();
-    let key = saved_key(&home).await.with_context(log_tail)?;
-    let cli = Cli::new(&[format!("http://{}:7070", host.address())], &key, &home);
-    let made = wait_for("a sandbox", PATIENCE, || async {
-        cli.json(&["ensure", "dev-box", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await
-    })
-    .await
-    .with_context(log_tail)?;
-    let id = made["id"].as_str().context("an id")?;
-    ensure!(cli.run(&["exec", id, "echo", "hello"]).await? == "hello", "exec does not work");
-    cli.run(&["rm", id]).await?;
-    host.sh(&["kill", &pid]).await?;
-    Ok(())
 }

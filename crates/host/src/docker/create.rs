@@ -2,7 +2,7 @@
 //!
 //! A container that is not this cluster's is never touched, and one of ours is stopped and renamed, never removed.
 
-use super::{Api, account, fence, hardening, image, network, remove, seen, workspace};
+use super::{Api, account, fence, hardening, image, network, remove, seen, snapshot::attributes, workspace};
 use crate::error::{self, DockerError, Refused};
 use bollard::{models::ContainerInspectResponse, query_parameters::CreateContainerOptionsBuilder};
 use plimsoll_lifecycle::{
@@ -25,7 +25,9 @@ pub(crate) async fn create(api: &Api, plan: &ContainerPlan) -> Result<ContainerS
                     let _alone = api.workspaces.lock(&plan.workspace.volume).await;
                     workspace::own(api, plan).await?;
                     if found.state == ContainerState::Created {
-                        account::ensure(api, &found.id, holder.image.as_deref().unwrap_or_default()).await?;
+                        let image = holder.image.as_deref().unwrap_or_default();
+                        account::ensure(api, &found.id, image).await?;
+                        attributes::restore(api, plan, &found.id, image).await?;
                     }
                     return Ok(found);
                 }
@@ -74,6 +76,7 @@ async fn make(api: &Api, plan: &ContainerPlan) -> Result<Option<ContainerSeen>, 
     };
     workspace::own(api, plan).await?;
     account::ensure(api, &id, image_id).await?;
+    attributes::restore(api, plan, &id, image_id).await?;
     let made = seen::inspect(api, &id).await?;
     let gone =
         || error::transient(Code::Conflict, format!("container {} was removed while it was made; retry", plan.name));

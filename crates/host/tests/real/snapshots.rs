@@ -11,7 +11,7 @@ use plimsoll_lifecycle::{
     ports::{ByteStream, CommitPlan, ContainerPlan, ContainerSeen, Dial, HostDriver, Pushed, WriteOptions},
 };
 use plimsoll_testkit::lab::{LabHost, LabOptions};
-use plimsoll_types::Code;
+use plimsoll_types::{Code, ImageRef};
 use std::{io::Read as _, path::Path, process::Command, sync::Arc};
 
 /// A workspace with everything that is easily lost. `$1` is the folder.
@@ -32,6 +32,24 @@ mkdir odd/sticky; chmod 1777 odd/sticky; mkdir odd/closed; echo c > odd/closed/c
 echo will-go > gone/x; echo will-move > moved/x
 chown -R 1000:1000 many big link-a 'a b' gone moved; chown 1000:77 .
 "#;
+
+/// The lab's image with the tools of Debian's package attr.
+const WITH_ATTR: &str = r#"set -e; at=$(mktemp -d)
+for tool in getfattr setfattr; do
+  file=$(command -v $tool); mkdir -p $at/usr/bin; cp $file $at/usr/bin/
+  for lib in $(ldd $file | grep -o '/[^ ]*'); do mkdir -p $at${lib%/*}; cp -L $lib $at$lib; done
+done
+printf 'FROM plimsoll/lab:latest\nCOPY usr /usr/\nCOPY lib /lib/\nCOPY lib64 /lib64/\n' > $at/Dockerfile
+mkdir -p $at/lib $at/lib64; DOCKER_BUILDKIT=0 docker build -q -t plimsoll/lab:attr $at; rm -r $at"#;
+
+/// Attributes on every kind of thing that can have some; `$1` is the folder.
+const ATTRIBUTES: &str = r#"set -e; cd "$1"; mkdir -p folder 'a b'; : > folder/empty; echo x > "$(printf 'line\nbreak')"; echo y > none; ln -s none to-none
+setfattr -n user.note -v 'of a folder' folder; setfattr -n user.note -v 'with "quotes" and \' folder/empty; setfattr -n user.bin -v 0x00ff0a27 folder/empty
+setfattr -n user.x -v 1 "$(printf 'line\nbreak')"; setfattr -n user.long -v "$(head -c 2000 /dev/zero | tr '\0' a)" 'a b'
+echo s > 'a b/not-mine'; setfattr -n user.y -v 2 'a b/not-mine'; chown 4242:4242 'a b/not-mine'; chmod 000 'a b/not-mine'; chown 1000:1000 folder"#;
+
+/// All of them.
+const LISTED: &str = r#"cd "$1"; find . -print0 | sort -z | xargs -0 getfattr -h -d -e hex -m '^user\.' --"#;
 
 /// Everything that must be the same, one line a path, by what is on the host's disk. Not the times of folders: Docker fills a volume so
 /// that they are new. `$1` is the folder.
@@ -132,6 +150,38 @@ async fn a_sandbox_goes_to_another_host_and_back() {
         there.remove_workspace(&fourth.workspace, cluster()).await.unwrap();
     }
     clean(here.as_ref(), lab.host(0), false).await;
+    lab.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_attributes_come_along() {
+    let Some(lab) = lab_of(2, "extended_attributes_come_along", LabOptions::default()).await else { return };
+    let registry = Registry::start(&lab, true).await;
+    let (here, there) = (registry.dial(&lab, 0), registry.dial(&lab, 1));
+    lab.host(0).sh(&["sh", "-c", WITH_ATTR]).await.unwrap();
+    let first = ContainerPlan { image: ImageRef::new("plimsoll/lab:attr").unwrap(), ..plan(1, 1) };
+    let seen = run(here.as_ref(), &first).await.unwrap();
+    in_folder(lab.host(0), &first, ATTRIBUTES).await;
+    let before = in_folder(lab.host(0), &first, LISTED).await;
+    assert_eq!(before.matches("user.").count(), 6, "{before}");
+    let one = commit(&first, &seen, 1);
+    let pushed = snapshot(here.as_ref(), &one).await;
+    let (second, seen) = restore(there.as_ref(), &first, &one, &pushed).await;
+    same(&before, &in_folder(lab.host(1), &second, LISTED).await);
+
+    // Nor do they come back when they are taken away.
+    let remove = "cd \"$1\"; setfattr -x user.note folder; setfattr -x user.x line*";
+    in_folder(lab.host(1), &second, remove).await;
+    let before = in_folder(lab.host(1), &second, LISTED).await;
+    let two = commit(&second, &seen, 2);
+    let pushed = snapshot(there.as_ref(), &two).await;
+    let (third, _) = restore(here.as_ref(), &second, &two, &pushed).await;
+    same(&before, &in_folder(lab.host(0), &third, LISTED).await);
+    assert_eq!(before.matches("user.").count(), 4, "{before}");
+    // Helpers that gave them back are gone.
+    let names = lab.host(0).docker(&["ps", "--all", "--format", "{{.Names}}"]).await.unwrap();
+    assert!(!names.contains("attributes"), "{names}");
+    clean(there.as_ref(), lab.host(1), false).await;
     lab.stop().await.unwrap();
 }
 

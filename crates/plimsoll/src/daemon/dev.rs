@@ -40,7 +40,7 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
         context::Saved { url: config.api_url(), key: kept_key(&folder)? }
     };
     // Not before: a folder that holds anything is no place to found a cluster in.
-    let registry = local_registry(&mut config, &folder).await?;
+    let registry = local_registry(&mut config, &folder, &docker).await?;
     let saved = context::save(&access)?;
     let told = move || {
         print::note(&format!(
@@ -51,21 +51,23 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
     };
     let extras = node::Extras { hosts: vec![HostAddress::Unix { path: docker }], ready: Some(Box::new(told)) };
     let ended = node::run(&config, extras).await;
-    drop(registry);
+    if let Some(registry) = registry {
+        registry.stop().await;
+    }
     ended
 }
 
 /// Snapshots need a registry: the one that is configured, or one of its own.
-async fn local_registry(config: &mut Config, folder: &Path) -> Result<Option<LocalRegistry>> {
+async fn local_registry(config: &mut Config, folder: &Path, docker: &Path) -> Result<Option<LocalRegistry>> {
     if config.registry.url.is_some() {
         return Ok(None);
     }
-    let started = LocalRegistry::start(&folder.join("registry"), free_loopback().await?).await?;
+    let started = LocalRegistry::start(&folder.join("registry"), free_loopback().await?, docker).await?;
     match &started {
         Some(registry) => config.registry.url = Some(registry.url()),
         None => tracing::warn!(
-            "docker-registry is not installed, so nothing can be snapshot, paused or moved; install it (Debian: apt install \
-             docker-registry), or name a registry with PLIMSOLL_REGISTRY_URL"
+            "there is neither docker-registry nor the image registry:2, so nothing can be snapshot, paused or moved; install it \
+             (Debian: apt install docker-registry), pull the image, or name a registry with PLIMSOLL_REGISTRY_URL"
         ),
     }
     Ok(started)

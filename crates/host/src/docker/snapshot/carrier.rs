@@ -3,7 +3,10 @@
 //! It never runs anything of the sandbox's but the shell and the file tools of its image, as root with the few capabilities that copying
 //! needs, without a network; the volume is read-only to it.
 
-use super::super::{Api, helper, logs};
+use super::{
+    super::{Api, helper, logs},
+    attributes,
+};
 use crate::error;
 use bollard::{
     models::{ContainerCreateBody, HostConfig, Mount as DockerMount, MountType, MountVolumeOptions},
@@ -73,7 +76,7 @@ fn body(plan: &CommitPlan, image: &str) -> ContainerCreateBody {
         env: words(&["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"]),
         entrypoint: words(&["/bin/sh", "-c"]),
         // The volume appears where the sandbox has its tmpfs: a folder that is in every committed image and always empty there.
-        cmd: words(&[SCRIPT, "sh", SECRETS_DIR, &plan.workspace.target, PLATFORM_ENV_FILE]),
+        cmd: words(&[SCRIPT, "sh", SECRETS_DIR, &plan.workspace.target, PLATFORM_ENV_FILE, attributes::KEPT]),
         labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         host_config: Some(HostConfig {
             mounts: Some(vec![DockerMount {

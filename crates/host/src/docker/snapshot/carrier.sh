@@ -5,7 +5,8 @@
 # what changed becomes part of the new layer. Whenever anything is unclear everything is copied anew.
 #
 # $3 is a file that may not be in a snapshot. Exit code 10: done, but an older layer holds that file.
-src=$1 dst=$2 hidden=$3
+# $4 is where a list of what no image holds goes: the extended attributes that users set.
+src=$1 dst=$2 hidden=$3 kept=$4
 export src dst
 
 attributes() {
@@ -89,6 +90,15 @@ changes() {
     files "%f %u %g %N" -type l && files "%f %u %g %h %s %Y %N" ! -type l && attribute_folders
 }
 
+# As far as the image has the tool, and the file system has any.
+extended() {
+  rm -f -- "$kept" || return 1
+  [ -n "$(command -v getfattr)" ] || return 0
+  (cd -- "$src" && getfattr -R -P -h -d -e base64 -m '^user\.' .) > "$kept"
+  [ -s "$kept" ] || rm -f -- "$kept"
+}
+
 changes || whole || exit 1
+extended || exit 1
 if [ -f "$hidden" ] && [ ! -L "$hidden" ]; then rm -f -- "$hidden" && exit 10; exit 1; fi
 exit 0
