@@ -38,6 +38,15 @@ const MIGRATE: &[&str] = &[
     "done: remove workspace",
 ];
 
+const RESUME: &[&str] = &[
+    "begins: pull",
+    "begins: commit starting",
+    "begins: create container",
+    "begins: start container",
+    "begins: wait until it runs",
+    "begins: commit running",
+];
+
 async fn inspect(world: &World, id: &str) -> Result<Value> {
     world.cli().json(&["inspect", id]).await
 }
@@ -90,17 +99,27 @@ async fn runs_once(world: &World, id: &str) -> Result<()> {
 }
 
 /// One workflow of one sandbox with one kill; `done` says whether it came to what was asked for.
-async fn survive(world: &mut World, args: &[&str], line: &str, done: fn(&Value, &str) -> bool) -> Result<String> {
+async fn survive(world: &mut World, args: &[&str], line: &str, done: fn(&Value, &str) -> bool) -> Result<()> {
     let id = world.create(&[]).await?;
     world.cli().run(&["exec", &id, "sh", "-c", &format!("printf {id} > /workspace/id; printf {id} > /tmp/id")]).await?;
-    let first = inspect(world, &id).await?["host"].as_str().context("a host")?.to_owned();
+    survive_with(world, &id, args, line, done).await
+}
+
+async fn survive_with(
+    world: &mut World,
+    id: &str,
+    args: &[&str],
+    line: &str,
+    done: fn(&Value, &str) -> bool,
+) -> Result<()> {
+    let first = inspect(world, id).await?["host"].as_str().unwrap_or_default().to_owned();
     let from = ends_of_logs(world)?;
     let mut all: Vec<&str> = args.to_vec();
-    all.insert(1 + usize::from(args[0] == "snapshot"), &id);
+    all.insert(1 + usize::from(args[0] == "snapshot"), id);
     world.cli().run(&all).await?;
-    let killed = kill_at(world, &id, line, &from).await?;
+    let killed = kill_at(world, id, line, &from).await?;
     let ended = wait_for(format!("{} of {id}, killed at {line:?}, to be done", args[0]), PATIENCE, || async {
-        let seen = inspect(world, &id).await?;
+        let seen = inspect(world, id).await?;
         ensure!(
             seen["work"].is_null() && done(&seen, &first),
             "{} work {} trouble {}",
@@ -114,11 +133,10 @@ async fn survive(world: &mut World, args: &[&str], line: &str, done: fn(&Value, 
     world.cluster.restart(killed)?;
     world.cluster.wait_ready(killed).await?;
     ended?;
-    runs_once(world, &id).await?;
-    let held = world.cli().run(&["exec", &id, "cat", "/workspace/id", "/tmp/id"]).await?;
+    runs_once(world, id).await?;
+    let held = world.cli().run(&["exec", id, "cat", "/workspace/id", "/tmp/id"]).await?;
     ensure!(held == format!("{id}{id}"), "killed at {line:?}, its files say {held:?}");
-    world.cli().run(&["rm", &id]).await?;
-    Ok(id)
+    world.cli().run(&["rm", id]).await.map(drop)
 }
 
 /// A snapshot that was asked for is there, and its sandbox runs.
@@ -138,6 +156,22 @@ pub async fn at_each_step_of_a_snapshot(world: &mut World) -> Result<()> {
 pub async fn at_each_step_of_a_pause(world: &mut World) -> Result<()> {
     for line in PAUSE {
         survive(world, &["pause", "--no-wait"], line, |seen, _| seen["phase"] == "paused").await?;
+    }
+    Ok(())
+}
+
+/// A resume that was asked for ends in one container with the paused files, on another host than before.
+pub async fn at_each_step_of_a_resume(world: &mut World) -> Result<()> {
+    for line in RESUME {
+        let id = world.create(&[]).await?;
+        let write = format!("printf {id} > /workspace/id; printf {id} > /tmp/id");
+        world.cli().run(&["exec", &id, "sh", "-c", &write]).await?;
+        let first = inspect(world, &id).await?["host"].as_str().context("a host")?.to_owned();
+        world.cli().run(&["pause", &id]).await?;
+        let other =
+            world.lab.hosts().iter().find(|host| host.name() != first).context("another host")?.name().to_owned();
+        survive_with(world, &id, &["resume", "--no-wait", "--to", &other], line, |seen, _| seen["phase"] == "running")
+            .await?;
     }
     Ok(())
 }

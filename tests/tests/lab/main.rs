@@ -71,6 +71,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     outlive::a_lost_host_loses_no_sandbox,
     killing::at_each_step_of_a_snapshot,
     killing::at_each_step_of_a_pause,
+    killing::at_each_step_of_a_resume,
     killing::at_each_step_of_a_migration,
     breaking::a_full_source_gives_up,
     breaking::a_full_target_gives_up,

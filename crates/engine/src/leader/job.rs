@@ -201,6 +201,7 @@ impl<'a> Create<'a> {
         tracing::debug!(sandbox = %sandbox.id, host = %host.name, %plan, "creating");
         let mut made: Option<ContainerSeen> = None;
         for planned in &plan.steps {
+            tracing::debug!(sandbox = %sandbox.id, host = %host.name, "begins: {}", planned.step);
             time::timeout_at(until, self.step(driver, &planned.step, &mut made)).await.map_err(|_| Stop::Late)??;
             if matches!(planned.step, Step::Commit(Phase::Starting, _)) {
                 until = time::Instant::now() + self.node.options.create_budget;
