@@ -203,6 +203,36 @@ async fn a_step_that_fails_for_good_leaves_the_sandbox_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_leader_dies_while_an_operation_is_undone() {
+    let cases: [(Flow, HostOp, &[HostOp]); 3] = [
+        (Snapshot, HostOp::Commit, &[HostOp::Thaw]),
+        (Pause, HostOp::Push, &[HostOp::Thaw]),
+        (Migrate, HostOp::StartContainer, &[HostOp::RemoveContainer, HostOp::RemoveWorkspace, HostOp::Thaw]),
+    ];
+    for (flow, fails, undone) in cases {
+        for op in undone {
+            for moment in [Moment::Before, Moment::After] {
+                let what = format!("{flow:?} given up at {fails:?}, leader killed {moment:?} {op:?}");
+                let (world, id) = flow.begin().await;
+                for host in world.fleet.hosts() {
+                    host.fault(fails, Mishap::FailBefore(HostFailure::ThisHost), When::Always);
+                }
+                kill_leader_at(&world, *op, moment);
+                let _given_up = flow.ask(&world, id).await;
+                let died = || world.cluster.nodes().iter().any(|node| !world.cluster.is_alive(*node));
+                world.until(&format!("{what}: the leader dies"), died).await;
+                world.until(&what, || flow.is_undone(&world, id) && world.record(id).work.is_none()).await;
+                world.settle().await;
+                world.oracle.assert_now();
+                let running: usize = world.fleet.hosts().iter().map(|host| host.running(cluster_id()).len()).sum();
+                assert_eq!(running, 1, "{what}");
+                world.write_both(id).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_that_hangs_harms_nothing() {
     for (flow, op) in steps() {
         let what = format!("{flow:?} {op:?}");
