@@ -10,6 +10,7 @@ mod exec;
 mod failover;
 mod hardening;
 mod hosts;
+mod image;
 mod killing;
 mod operating;
 mod operations;
@@ -53,6 +54,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     operations::the_policy_is_shown_changed_and_rules,
     operations::metrics_are_prometheus,
     operations::ssh_gateway,
+    image::the_base_image_serves,
     dev::needs_no_configuration,
     dev::makes_do_with_the_registrys_image,
     operations::the_old_variables_make_a_cluster,
