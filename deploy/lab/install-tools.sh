@@ -35,7 +35,9 @@ mkfs.ext4   e2fsprogs
 script      bsdutils
 getfattr    attr
 static-busybox busybox-static
+prometheus  prometheus
 promtool    prometheus
+jq          jq
 docker-registry docker-registry
 LIST
 }

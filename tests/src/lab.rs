@@ -20,7 +20,8 @@ pub fn available(suite: &str) -> bool {
 fn tools() -> Result<(), String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |tool: &&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
-    let missing: Vec<&str> = ["curl", "promtool", "script"].into_iter().filter(|tool| !has(tool)).collect();
+    let missing: Vec<&str> =
+        ["curl", "jq", "prometheus", "promtool", "script"].into_iter().filter(|tool| !has(tool)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -2,10 +2,13 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod dashboard;
 pub mod lab;
+pub mod prometheus;
 pub mod registry;
 pub mod storm;
 
 pub use cli::Cli;
 pub use cluster::Cluster;
+pub use prometheus::Prometheus;
 pub use registry::Registry;

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Registry {
     folder: PathBuf,
     port: u16,
+    debug: u16,
     process: Option<Process>,
 }
 
@@ -26,13 +27,16 @@ impl Registry {
     /// When it does not come up: shows the end of its log.
     pub async fn start(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let port = ports::free()?;
-        let mut registry = Self { folder: folder.to_path_buf(), port, process: None };
+        let (port, debug) = (ports::free()?, ports::free()?);
+        let mut registry = Self { folder: folder.to_path_buf(), port, debug, process: None };
         let settings = serde_json::json!({
             "version": "0.1",
             "log": { "level": "warn" },
             "storage": { "filesystem": { "rootdirectory": registry.data() }, "delete": { "enabled": true } },
-            "http": { "addr": format!("127.0.0.1:{port}") },
+            "http": {
+                "addr": format!("127.0.0.1:{port}"),
+                "debug": { "addr": format!("127.0.0.1:{debug}"), "prometheus": { "enabled": true } },
+            },
         });
         std::fs::write(folder.join("config.yml"), settings.to_string())?;
         registry.bring_back().await?;
@@ -43,6 +47,12 @@ impl Registry {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Where Prometheus scrapes it.
+    #[must_use]
+    pub fn metrics_address(&self) -> String {
+        format!("127.0.0.1:{}", self.debug)
     }
 
     /// Where its blobs are.

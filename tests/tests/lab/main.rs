@@ -17,6 +17,7 @@ mod operations;
 mod outlive;
 mod placement;
 mod recovery;
+mod watching;
 mod world;
 
 use anyhow::Result;
@@ -62,6 +63,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     operating::top_shows_load_lines,
     operating::costs_are_shared_by_what_is_reserved,
     operating::a_node_logs_what_it_is_told_to,
+    watching::a_real_prometheus_answers_the_dashboard,
     outlive::paused_here_resumed_there,
     outlive::asked_for_it_comes_back,
     outlive::moved_while_it_runs,
