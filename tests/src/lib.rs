@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod dashboard;
+pub mod guide;
 pub mod lab;
 pub mod prometheus;
 pub mod registry;

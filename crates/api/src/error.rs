@@ -25,7 +25,12 @@ impl ApiError {
     /// A request whose fields are wrong; the detail repeats them, for people who read only that.
     #[must_use]
     pub fn fields(errors: Vec<FieldError>) -> Self {
-        let detail: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect();
+        // The body as a whole has an empty pointer, which says nothing to a person.
+        let said = |error: &FieldError| match error.pointer.as_str() {
+            "" => error.detail.clone(),
+            pointer => format!("{pointer}: {}", error.detail),
+        };
+        let detail: Vec<String> = errors.iter().map(said).collect();
         let mut problem = Problem::new(Code::InvalidRequest, detail.join("; "));
         problem.errors = errors;
         Self(Box::new(problem))

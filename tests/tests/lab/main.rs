@@ -8,6 +8,7 @@ mod breaking;
 mod dev;
 mod exec;
 mod failover;
+mod guide;
 mod hardening;
 mod hosts;
 mod image;
@@ -63,6 +64,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     operating::top_shows_load_lines,
     operating::costs_are_shared_by_what_is_reserved,
     operating::a_node_logs_what_it_is_told_to,
+    guide::the_api_guide_is_true,
     watching::a_real_prometheus_answers_the_dashboard,
     outlive::paused_here_resumed_there,
     outlive::asked_for_it_comes_back,

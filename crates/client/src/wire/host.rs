@@ -178,7 +178,7 @@ impl From<plimsoll_types::MeasuredLoad> for Load {
 /// A host as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Host {
-    /// Its id, as metrics and logs call it.
+    /// Its id, as events call it; metrics and logs call it by its name.
     #[schema(example = "host-1")]
     pub id: String,
     /// What the operator calls it.
