@@ -18,7 +18,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMETHEUS = ROOT / "deploy/prometheus"
-GUIDES = [ROOT / "docs/operating.md", ROOT / "docs/troubleshooting.md"]
+GUIDES = [ROOT / "docs/operating.md", ROOT / "docs/troubleshooting.md", ROOT / "docs/api.md"]
 # Labels that Prometheus or the scrape configuration adds, and those of the rules themselves.
 ADDED = {"job", "instance", "cluster", "le", "alertname", "alertstate", "severity", "resource"}
 complaints = []

@@ -18,10 +18,6 @@ pub(crate) const COMMIT_TIME: Duration = Duration::from_secs(4);
 pub(crate) const SNAPSHOT_WAIT: Duration = Duration::from_secs(115);
 /// The longest wait for a migration: the time platforms give one.
 pub(crate) const MAX_MIGRATE_WAIT: Duration = Duration::from_secs(25 * 60);
-/// Longest deadline of a drain: a month; more is a mistaken unit.
-pub(crate) const MAX_DRAIN_S: u64 = 31 * 24 * 3600;
-/// Spreads that make sense, in thousandths: below the least, sandboxes would move to and fro.
-pub(crate) const SPREADS: std::ops::RangeInclusive<u32> = 10..=1000;
 /// Writing the environment: below the 30 s that platforms allow.
 pub(crate) const WRITE_ENV: Duration = Duration::from_secs(25);
 /// Health: below the 10 s that platforms allow; the engine decides sooner.

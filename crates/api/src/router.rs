@@ -59,7 +59,7 @@ fn quick() -> OpenApiRouter<Api> {
         .routes(routes!(files::folder))
         .routes(routes!(hosts::check))
         .routes(routes!(hosts::list, hosts::add))
-        .routes(routes!(hosts::get, hosts::label, hosts::remove))
+        .routes(routes!(hosts::get, hosts::change, hosts::remove))
         .routes(routes!(hosts::cordon))
         .routes(routes!(hosts::uncordon))
         .routes(routes!(drain::drain, drain::status))

@@ -5,7 +5,8 @@ use crate::{
     client::Client,
     error::Error,
     wire::{
-        CordonHost, DrainHost, DrainStatus, Host, HostCheck, HostRemoved, LabelHost, NewHost, Rebalance, RebalanceHosts,
+        ChangeHost, CordonHost, DrainHost, DrainStatus, Host, HostCheck, HostRemoved, NewHost, Rebalance,
+        RebalanceHosts,
     },
 };
 
@@ -93,11 +94,11 @@ impl Client {
         self.json(&Call::post(&["v1", "rebalance"]).repeatable(wanted.dry_run).json(wanted)).await
     }
 
-    /// Changes a host's labels.
+    /// Changes a host's labels or price.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn label_host(&self, name: &str, change: &LabelHost) -> Result<Host, Error> {
+    pub async fn change_host(&self, name: &str, change: &ChangeHost) -> Result<Host, Error> {
         self.json(&Call::patch(&["v1", "hosts", name]).json(change)).await
     }
 

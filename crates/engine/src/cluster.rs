@@ -144,6 +144,9 @@ pub trait ClusterOperations: Send + Sync + 'static {
     /// Changes labels.
     async fn label_host(&self, host: HostId, set: Labels, remove: Vec<Box<str>>) -> Result<(), Error>;
 
+    /// Changes what a host costs, in thousandths of a currency unit per hour; what is placed from then on prefers the cheaper of equals.
+    async fn price_host(&self, host: HostId, price_milli_per_hour: u64) -> Result<(), Error>;
+
     /// Forgets a host that holds no sandboxes, after what is left of ours on it was removed. Answers with what an operator should
     /// know: above all, what may be left because the host did not answer.
     async fn remove_host(&self, host: HostId) -> Result<Vec<String>, Error>;

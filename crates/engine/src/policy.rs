@@ -19,6 +19,14 @@ pub const IDEMPOTENCY_TTL: RangeInclusive<Millis> = Millis::secs(60)..=Millis::s
 pub const CHECKPOINTS: RangeInclusive<u32> = 1..=100;
 /// Moves at once out of one host: beyond this they only wait for its disk and its line.
 pub const DRAIN_PARALLEL: RangeInclusive<u32> = 1..=64;
+/// Longest deadline of a drain: a month; more is a mistaken unit.
+pub const DRAIN_DEADLINE_MAX: Millis = Millis::secs(31 * 24 * 3600);
+/// Spreads that a rebalance can get below, in thousandths: below the least, sandboxes would move to and fro.
+pub const SPREADS_PERMILLE: RangeInclusive<u32> = 10..=1000;
+/// Longest reason that an operator gives, in bytes; it stands in tables.
+pub const REASON_MAX: usize = 255;
+/// Highest price of a host in thousandths of a currency unit per hour: a million an hour; more is a mistaken unit.
+pub const PRICE_MAX_MILLI: u64 = 1_000_000_000;
 /// How long an operation may take: the least holds a push of a small sandbox, the most a terabyte's over a slow line.
 pub const WORK_BUDGET: RangeInclusive<Millis> = Millis::secs(60)..=Millis::secs(24 * 3600);
 

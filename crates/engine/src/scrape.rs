@@ -37,6 +37,12 @@ pub(crate) fn text(node: &Node) -> String {
             page.sample(&labels, Value::Whole(u64::from(host.health == health)));
         }
     }
+    page.gauge("plimsoll_host_quarantined", "1 while a host is left alone because its creates keep failing.");
+    let now = node.now();
+    for host in &hosts {
+        let until = host.quarantine.as_ref().is_some_and(|quarantine| quarantine.at > now);
+        page.sample(&[("host", host.name.as_str())], Value::Whole(u64::from(until)));
+    }
     amounts(&mut page, &hosts, line, node);
     outliving(&mut page, node);
     if let Some(leading) = node.leading.get() {

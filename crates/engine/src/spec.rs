@@ -1,6 +1,6 @@
 //! What a sandbox may ask for: every limit in one place, each error saying where it was broken and what to do.
 
-use crate::{Error, request::NewSandbox};
+use crate::{Error, policy, request::NewSandbox};
 use plimsoll_types::{
     Bytes, Code, Label, MilliCpu, Millis, Resources, SandboxSpec,
     names::{check_env_name, check_path},
@@ -220,6 +220,15 @@ pub fn path(path: &str) -> Result<(), Error> {
 /// `invalid_request` with the variable and the rule.
 pub fn process_env(env: &BTreeMap<String, String>) -> Result<(), Error> {
     environment(env, &BTreeMap::new())
+}
+
+/// A reason that an operator gives: one line, for tables.
+pub(crate) fn check_reason(reason: &str) -> Result<(), Error> {
+    if reason.len() > policy::REASON_MAX || reason.chars().any(char::is_control) {
+        let rule = format_args!("use at most {} bytes without control characters", policy::REASON_MAX);
+        return Err(invalid("reason", rule));
+    }
+    Ok(())
 }
 
 /// An error about one field.

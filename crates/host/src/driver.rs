@@ -9,8 +9,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::{
-    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerStats, ExecRequest, ExecSession, Files, HostDriver,
-    HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
+    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerStats, DiskUse, ExecRequest, ExecSession, Files,
+    HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
 };
 use plimsoll_types::{Bytes as ByteCount, ClusterId, HostFacts, ImageRef, MeasuredLoad};
 use std::{future::Future, sync::Arc, time::Duration};
@@ -132,6 +132,10 @@ impl HostDriver for Driver {
 
     async fn sweep_snapshots(&self, cluster: ClusterId) -> Result<(), HostError> {
         self.within("sweep_snapshots", limits::REMOVE, snapshot::sweep(&self.api, cluster)).await
+    }
+
+    async fn disk_use(&self, cluster: ClusterId) -> Result<DiskUse, HostError> {
+        self.within("disk_use", limits::DISK_USE, docker::disk_use(&self.api, cluster)).await
     }
 
     async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError> {

@@ -20,6 +20,8 @@ pub(crate) const MEASURE: Duration = Duration::from_secs(5);
 pub(crate) const SURVEY: Duration = Duration::from_secs(10);
 /// Short requests: inspect, list, stats. A loaded Docker takes seconds for a list.
 pub(crate) const CALL: Duration = Duration::from_secs(15);
+/// Docker's account of its disk: it walks every volume.
+pub(crate) const DISK_USE: Duration = Duration::from_secs(30);
 /// A pull. Large images over slow links take minutes; the engine does not count them against the 180 s of a create, but allows
 /// 600 s for them alone.
 pub(crate) const PULL: Duration = Duration::from_secs(600);

@@ -25,6 +25,10 @@ pub enum Command {
     CordonHost(CordonHost),
     /// Changes a host's labels.
     LabelHost(LabelHost),
+    /// Changes what a host costs.
+    PriceHost(PriceHost),
+    /// Says what fills a host's disk, or that it has room again.
+    NoteDisk(NoteDisk),
     /// Backs off from a host whose creates keep failing, or ends that.
     QuarantineHost(QuarantineHost),
     /// Drains or undrains a host.
@@ -152,6 +156,28 @@ pub struct LabelHost {
     pub set: Labels,
     /// Keys to remove.
     pub remove: Vec<Box<str>>,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::PriceHost`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceHost {
+    /// Which host.
+    pub host: HostId,
+    /// Its price from now on, in thousandths of a currency unit per hour.
+    pub price_milli_per_hour: u64,
+    /// When it was proposed.
+    pub at: Timestamp,
+}
+
+/// See [`Command::NoteDisk`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteDisk {
+    /// Which host.
+    pub host: HostId,
+    /// What fills its disk, in a sentence; `None` once it has room again.
+    pub reason: Option<Box<str>>,
     /// When it was proposed.
     pub at: Timestamp,
 }

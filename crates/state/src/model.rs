@@ -90,6 +90,9 @@ pub struct Host {
     /// Until when it is backed off from, and why.
     #[serde(default)]
     pub quarantine: Option<Cordon>,
+    /// Since when its disk is nearly full, and what fills it.
+    #[serde(default)]
+    pub disk_full: Option<Cordon>,
     /// That everything on it is to move away; it takes nothing new, as if cordoned, until undrained.
     #[serde(default)]
     pub drain: Option<Drain>,
@@ -105,7 +108,7 @@ pub struct Host {
     pub added_at: Timestamp,
 }
 
-/// A reason with a time: since when for a cordon, until when for a quarantine.
+/// A reason with a time: since when for a cordon and a full disk, until when for a quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cordon {
     /// Since or until when.

@@ -59,6 +59,8 @@ pub enum Exit {
     Denied = 6,
     /// 7: the cluster or the host cannot be reached; trying later may help.
     Unavailable = 7,
+    /// 8: the node's own data folder is damaged; no restart mends it.
+    Damaged = 8,
 }
 
 codes! {
@@ -117,7 +119,7 @@ codes! {
     HostUnavailable = "host_unavailable", 503, Unavailable, "The sandbox's host does not answer at present.";
     NoQuorum = "no_quorum", 503, Unavailable, "No leader is known or a majority of nodes is gone; retry.";
     JoinDenied = "join_denied", 403, Denied, "The join token is wrong or expired.";
-    StorageCorrupt = "storage_corrupt", 500, Failed, "The data folder is damaged, foreign or behind what the node promised.";
+    StorageCorrupt = "storage_corrupt", 500, Damaged, "The data folder is damaged, foreign or behind what the node promised.";
     Unsupported = "unsupported", 501, Failed, "This release cannot do it yet.";
     Timeout = "timeout", 504, Unavailable, "It did not finish in time; it may still finish.";
     Internal = "internal", 500, Failed, "A defect of Plimsoll's; the log has more under the request id.";

@@ -118,6 +118,7 @@ pub async fn a_full_source_gives_up(world: &mut World) -> Result<()> {
     let (id, wanted) = filled(world, 64, &[]).await?;
     let before = inspect(world, &id).await?;
     let (here, there) = pair(world, before["host"].as_str().context("a host")?)?;
+    strangers(here).await?;
     let refused = async {
         // Room for a third of the workspace.
         let room = |name: &str| format!("$(($(df --output=avail -B1 /var | tail -n 1) {name}))");
@@ -130,12 +131,52 @@ pub async fn a_full_source_gives_up(world: &mut World) -> Result<()> {
         for args in [&["snapshot", "create", &id][..], &["pause", &id], &["migrate", &id, "--to", there.name()]] {
             gives_up_full(world, args, &before, &wanted).await?;
         }
-        no_remains(here).await
+        no_remains(here).await?;
+        named_and_not_touched(world, here).await
     };
     let refused = refused.await;
     here.free_disk().await?;
+    here.docker(&["image", "rm", "theirs:latest"]).await?;
+    here.docker(&["volume", "rm", "foreign"]).await?;
     refused?;
+    wait_for("the host to say that it has room again", 2 * PATIENCE, || async {
+        let full = world.cli().json(&["host", "inspect", here.name()]).await?["disk_full"].clone();
+        ensure!(full.is_null(), "{full}");
+        anyhow::Ok(())
+    })
+    .await?;
     moves_now(world, &id, there, &wanted).await
+}
+
+/// What fills the disk is said on the host's record and in a dry run, and is still there.
+async fn named_and_not_touched(world: &World, host: &LabHost) -> Result<()> {
+    let reason = wait_for("what fills the disk to be named", 2 * PATIENCE, || async {
+        let seen = world.cli().json(&["host", "inspect", host.name()]).await?;
+        anyhow::Ok(seen["disk_full"]["reason"].as_str().with_context(|| seen.to_string())?.to_owned())
+    })
+    .await?;
+    for part in ["% full", "(theirs:latest 4 MiB)", "(foreign 3 MiB)", "files outside Docker", "never touched"] {
+        ensure!(reason.contains(part), "it does not name {part}: {reason}");
+    }
+    let shown = world.cli().run(&["host", "inspect", host.name()]).await?;
+    ensure!(shown.contains(&reason), "{shown}");
+    let dry = world.cli().json(&["place", "--dry-run", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await?;
+    let verdicts = dry["hosts"].as_array().context("hosts")?;
+    let verdict = verdicts.iter().find(|verdict| verdict["host"] == host.name()).context("a verdict")?;
+    ensure!(verdict["rejection"].as_str().is_some_and(|why| why.contains(&reason)), "{verdict}");
+    let there = host.docker(&["images", "--quiet", "theirs:latest"]).await?;
+    ensure!(!there.is_empty() && host.docker(&["volume", "inspect", "foreign"]).await.is_ok(), "something is gone");
+    host.sh(&["ls", "/var/filler-1"]).await.map(drop)
+}
+
+/// An image and a volume of somebody else's on the host.
+async fn strangers(host: &LabHost) -> Result<()> {
+    let run = ["run", "--network", "none", "--user", "0", "--name", "stranger", "--volume", "foreign:/data"];
+    let write =
+        "dd if=/dev/urandom of=/data/a bs=1M count=3 2>/dev/null; dd if=/dev/urandom of=/big bs=1M count=4 2>/dev/null";
+    host.docker(&[&run[..], &["plimsoll/lab:latest", "sh", "-c", write]].concat()).await?;
+    host.docker(&["commit", "stranger", "theirs:latest"]).await?;
+    host.docker(&["rm", "stranger"]).await.map(drop)
 }
 
 async fn gives_up_full(world: &World, args: &[&str], before: &Value, wanted: &str) -> Result<()> {

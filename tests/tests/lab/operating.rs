@@ -138,6 +138,16 @@ pub async fn costs_are_shared_by_what_is_reserved(world: &mut World) -> Result<(
     let shown = world.cli().run(&["cost", "--price-per-sandbox-hour", "0.60"]).await?;
     ensure!(shown.contains("MARGIN AT 0.600") && shown.contains("94.6 %") && shown.contains("0.094"), "{shown}");
     world.cli().fails(2, &["cost", "--price-per-sandbox-hour", "0.6001"]).await?;
+    let dearer = world.cli().run(&["host", "set", &on, "--price", "0.064"]).await;
+    let told = world.cli().json(&["cost"]).await;
+    let back = world.cli().run(&["host", "set", &on, "--price", "0.032"]).await;
+    ensure!(dearer?.contains("0.064 an hour"), "it does not say the new price");
+    ensure!(told?["sandboxes"][0]["cost_micro_per_hour"] == 4000, "the new price is not what counts");
+    back?;
+    let said = world.cli().run(&["--output", "json", "events"]).await?;
+    ensure!(said.contains("price changed: 0.032 to 0.064 an hour"), "no event tells of the price");
+    world.cli().fails(3, &["host", "set", "nobody", "--price", "1"]).await?;
+    world.cli().fails(2, &["host", "set", &on, "--price", "-1"]).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Between drains on the wire and the engine's.
 
 use super::rules::Rules;
-use crate::{error::Answer, limits};
+use crate::error::Answer;
 use plimsoll_client::wire::{self, Time};
 use plimsoll_engine::{DrainStatus, DrainWish, ProposedMove, policy};
 use plimsoll_types::{Millis, Timestamp};
@@ -15,7 +15,7 @@ pub(crate) fn wish(request: wire::DrainHost) -> Answer<DrainWish> {
         "/parallel",
         format!("from {least} to {most}"),
     );
-    let longest = limits::MAX_DRAIN_S;
+    let longest = policy::DRAIN_DEADLINE_MAX.0 / 1000;
     rules.require(
         request.deadline_s.is_none_or(|seconds| (1..=longest).contains(&seconds)),
         "/deadline_s",

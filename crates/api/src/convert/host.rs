@@ -77,6 +77,10 @@ pub(crate) fn host(status: HostStatus) -> wire::Host {
             .quarantine
             .as_ref()
             .map(|until| wire::Quarantine { until: Time(until.at), reason: until.reason.to_string() }),
+        disk_full: host
+            .disk_full
+            .as_ref()
+            .map(|full| wire::FullDisk { since: Time(full.at), reason: full.reason.to_string() }),
         drain: host.drain.as_ref().map(|drain| wire::Drain {
             since: Time(drain.at),
             deadline: drain.deadline.map(Time),

@@ -2,7 +2,7 @@
 
 use crate::error::{Answer, ApiError};
 use plimsoll_client::wire::FieldError;
-use plimsoll_engine::spec;
+use plimsoll_engine::{policy, spec};
 use std::{collections::BTreeMap, fmt::Display};
 
 /// Collects broken rules.
@@ -66,8 +66,8 @@ impl Rules {
 
     /// A reason for whoever reads it later.
     pub(crate) fn reason(&mut self, pointer: &str, reason: &str) {
-        let ok = reason.len() <= 255 && !reason.contains(char::is_control);
-        self.require(ok, pointer, "at most 255 bytes on one line");
+        let ok = reason.len() <= policy::REASON_MAX && !reason.contains(char::is_control);
+        self.require(ok, pointer, format!("at most {} bytes on one line", policy::REASON_MAX));
     }
 
     /// A user inside a sandbox: `name`, `uid` or `uid:gid`.

@@ -5,11 +5,11 @@ use crate::{
     convert::{drain, host, rules::Rules},
     error::Answer,
     extract::Json,
-    limits,
     options::Api,
 };
 use axum::extract::{Path, State};
 use plimsoll_client::wire;
+use plimsoll_engine::policy;
 use plimsoll_types::HostId;
 
 /// Drain a host: move everything off it and place nothing new there.
@@ -82,9 +82,9 @@ pub(crate) async fn rebalance(
     Json(body): Json<wire::RebalanceHosts>,
 ) -> Answer<axum::Json<wire::Rebalance>> {
     let mut rules = Rules::default();
-    let (least, most) = (limits::SPREADS.start(), limits::SPREADS.end());
+    let (least, most) = (policy::SPREADS_PERMILLE.start(), policy::SPREADS_PERMILLE.end());
     rules.require(
-        body.spread_permille.is_none_or(|spread| limits::SPREADS.contains(&spread)),
+        body.spread_permille.is_none_or(|spread| policy::SPREADS_PERMILLE.contains(&spread)),
         "/spread_permille",
         format!("from {least} to {most} thousandths"),
     );

@@ -12,6 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use plimsoll_client::wire;
+use plimsoll_engine::policy;
 use plimsoll_types::Label;
 
 /// Look at a host without adding it.
@@ -98,25 +99,35 @@ pub(crate) async fn uncordon(
     Ok(axum::Json(host::host(api.options.operations.host(&name).await?)))
 }
 
-/// Change a host's labels.
+/// Change a host's labels or price.
+///
+/// What is left out stays as it is. Labels are changed first.
 #[utoipa::path(
-    patch, path = "/v1/hosts/{name}", tag = "hosts", operation_id = "labelHost", request_body = wire::LabelHost,
+    patch, path = "/v1/hosts/{name}", tag = "hosts", operation_id = "changeHost", request_body = wire::ChangeHost,
     params(("name" = String, Path)), responses((status = 200, body = wire::Host)),
 )]
-pub(crate) async fn label(
+pub(crate) async fn change(
     State(api): State<Api>,
     _: Operator,
     Path(name): Path<String>,
-    Json(body): Json<wire::LabelHost>,
+    Json(body): Json<wire::ChangeHost>,
 ) -> Answer<axum::Json<wire::Host>> {
     let mut rules = Rules::default();
     rules.take("/set", Label::check_all(&body.set));
     for (index, key) in body.remove.iter().enumerate() {
         rules.take(format!("/remove/{index}"), Label::check(key, ""));
     }
+    let most = policy::PRICE_MAX_MILLI;
+    let price = body.price_milli_per_hour;
+    rules.require(price.is_none_or(|price| price <= most), "/price_milli_per_hour", format!("at most {most}"));
     rules.end()?;
     let id = api.options.operations.host(&name).await?.host.id;
-    api.options.operations.label_host(id, body.set, body.remove.into_iter().map(Into::into).collect()).await?;
+    if !(body.set.is_empty() && body.remove.is_empty()) {
+        api.options.operations.label_host(id, body.set, body.remove.into_iter().map(Into::into).collect()).await?;
+    }
+    if let Some(price) = price {
+        api.options.operations.price_host(id, price).await?;
+    }
     Ok(axum::Json(host::host(api.options.operations.host(&name).await?)))
 }
 

@@ -24,8 +24,20 @@ async fn hosts_are_checked_added_cordoned_labelled_and_removed() {
     let cordoned = world.operator.cordon_host("h1", "maintenance").await.unwrap();
     assert_eq!(cordoned.cordon.unwrap().reason, "maintenance");
     assert!(world.operator.uncordon_host("h1").await.unwrap().cordon.is_none());
-    let change = wire::LabelHost { set: [("gpu".into(), "yes".into())].into(), remove: vec!["zone".into()] };
-    let labels = world.operator.label_host("h1", &change).await.unwrap().labels;
+    let change = wire::ChangeHost {
+        set: [("gpu".into(), "yes".into())].into(),
+        remove: vec!["zone".into()],
+        price_milli_per_hour: None,
+    };
+    let before = world.operator.host("h1").await.unwrap().price_milli_per_hour;
+    let changed = world.operator.change_host("h1", &change).await.unwrap();
+    assert_eq!(changed.price_milli_per_hour, before);
+    let labels = changed.labels;
+    let price = |price| wire::ChangeHost { price_milli_per_hour: Some(price), ..Default::default() };
+    let changed = world.operator.change_host("h1", &price(45)).await.unwrap();
+    assert_eq!((changed.price_milli_per_hour, &changed.labels), (45, &labels));
+    let absurd = world.operator.change_host("h1", &price(u64::MAX)).await.unwrap_err();
+    assert_eq!(absurd.code(), Code::InvalidRequest, "{absurd}");
     assert_eq!(labels, [("gpu".into(), "yes".into())].into());
     assert_eq!(world.operator.remove_host("h1").await.unwrap(), wire::HostRemoved::default());
     assert_eq!(code(world.operator.host("h1").await), Code::HostNotFound);

@@ -223,6 +223,9 @@ pub struct Host {
     /// Until when and why it is backed off from.
     #[serde(default)]
     pub quarantine: Option<Quarantine>,
+    /// Since when its disk is nearly full, and what fills it. What is not the cluster's own is named and never touched.
+    #[serde(default)]
+    pub disk_full: Option<FullDisk>,
     /// How it is drained: nothing new is placed there, and what is there moves away.
     #[serde(default)]
     pub drain: Option<Drain>,
@@ -257,6 +260,15 @@ pub struct Quarantine {
     pub reason: String,
 }
 
+/// A disk that is nearly full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FullDisk {
+    /// Since when.
+    pub since: Time,
+    /// What fills it, in a sentence.
+    pub reason: String,
+}
+
 /// What removing a host came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HostRemoved {
@@ -273,13 +285,16 @@ pub struct CordonHost {
     pub reason: String,
 }
 
-/// Changes of a host's labels.
+/// Changes of a host; what is left out stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct LabelHost {
+pub struct ChangeHost {
     /// Labels to set.
     #[schema(value_type = BTreeMap<String, String>)]
     pub set: Labels,
-    /// Keys to remove.
+    /// Keys of labels to remove.
     pub remove: Vec<String>,
+    /// Its price from now on, in thousandths of a currency unit per hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_milli_per_hour: Option<u64>,
 }

@@ -32,8 +32,8 @@ pub use exec::{
 };
 pub use files::{EntryKind, FileEntry, FolderContent, FolderFile, MoveFile};
 pub use host::{
-    Cordon, CordonHost, Host, HostCheck, HostFacts, HostIdentity, HostRemoved, LabelHost, Load, NewHost, Quarantine,
-    Survey,
+    ChangeHost, Cordon, CordonHost, FullDisk, Host, HostCheck, HostFacts, HostIdentity, HostRemoved, Load, NewHost,
+    Quarantine, Survey,
 };
 pub use operation::{
     Awake, Checkpoint, MigrateSandbox, Moved, Operation, OperationState, Restored, ResumeSandbox, Trouble, Work,

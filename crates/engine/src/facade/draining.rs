@@ -10,25 +10,16 @@ use crate::{
 };
 use plimsoll_state::{Command, Drain, Host, command::DrainHost};
 use plimsoll_types::{HostId, Millis, Phase};
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
-/// Longest reason; it stands in tables.
-const REASON_MAX: usize = 255;
-/// Longest deadline of a drain: a month; more is a mistaken unit.
-const DEADLINE_MAX: Millis = Millis::secs(31 * 24 * 3600);
 /// The difference of dominant shares that a rebalance gets below unless told otherwise, in thousandths.
 const SPREAD_PERMILLE: u32 = 200;
-/// Spreads that make sense: below the least, sandboxes would move to and fro.
-const SPREADS: RangeInclusive<u32> = 10..=1000;
 
 impl VpsClusterProvider {
     pub(super) async fn drain(&self, host: HostId, wish: DrainWish) -> Result<(), Error> {
         let reason = wish.reason;
-        if reason.len() > REASON_MAX || reason.chars().any(char::is_control) {
-            let rule = format_args!("use at most {REASON_MAX} bytes without control characters");
-            return Err(spec::invalid("reason", rule));
-        }
-        if wish.deadline.is_some_and(|it| it == Millis::ZERO || it > DEADLINE_MAX) {
+        spec::check_reason(&reason)?;
+        if wish.deadline.is_some_and(|it| it == Millis::ZERO || it > policy::DRAIN_DEADLINE_MAX) {
             return Err(spec::invalid("deadline", "use more than zero and at most 31 days, or leave it out"));
         }
         if wish.parallel.is_some_and(|it| !policy::DRAIN_PARALLEL.contains(&it)) {
@@ -95,8 +86,12 @@ impl VpsClusterProvider {
 
     pub(super) async fn even_out(&self, dry_run: bool, spread: Option<u32>) -> Result<Vec<ProposedMove>, Error> {
         let spread_permille = spread.unwrap_or(SPREAD_PERMILLE);
-        if !SPREADS.contains(&spread_permille) {
-            let rule = format_args!("use {} to {} thousandths", SPREADS.start(), SPREADS.end());
+        if !policy::SPREADS_PERMILLE.contains(&spread_permille) {
+            let rule = format_args!(
+                "use {} to {} thousandths",
+                policy::SPREADS_PERMILLE.start(),
+                policy::SPREADS_PERMILLE.end()
+            );
             return Err(spec::invalid("spread_permille", rule));
         }
         if !dry_run {

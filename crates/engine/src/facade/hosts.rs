@@ -4,6 +4,7 @@ use super::{VpsClusterProvider, checks};
 use crate::{
     Error,
     cluster::{ClusterOperations, DrainStatus, DrainWish, HostCheck, HostStatus, NewHost, ProposedMove},
+    policy,
     questions::{Answer, Question},
     spec,
 };
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use plimsoll_lifecycle::ports::DialTarget;
 use plimsoll_state::{
     ApiKey, Command, Host, Outcome, Policy, Refusal, Role, State,
-    command::{AddHost, CordonHost, LabelHost},
+    command::{AddHost, CordonHost, LabelHost, PriceHost},
 };
 use plimsoll_types::{Code, HostAddress, HostId, HostName, ImageRef, KeyId, Label, Labels, MeasuredLoad, TenantId};
 use std::{collections::BTreeMap, sync::Arc};
@@ -78,12 +79,7 @@ impl ClusterOperations for VpsClusterProvider {
 
     async fn cordon(&self, host: HostId, reason: Option<&str>) -> Result<(), Error> {
         let text = reason.unwrap_or_default();
-        if text.len() > REASON_MAX || text.chars().any(char::is_control) {
-            return Err(spec::invalid(
-                "reason",
-                format_args!("use at most {REASON_MAX} bytes without control characters"),
-            ));
-        }
+        spec::check_reason(text)?;
         let cordon = CordonHost { host, cordoned: reason.is_some(), reason: text.into(), at: self.node.now() };
         self.change(Command::CordonHost(cordon)).await
     }
@@ -91,6 +87,13 @@ impl ClusterOperations for VpsClusterProvider {
     async fn label_host(&self, host: HostId, set: Labels, remove: Vec<Box<str>>) -> Result<(), Error> {
         Label::check_all(&set).map_err(|error| spec::invalid("labels", error))?;
         self.change(Command::LabelHost(LabelHost { host, set, remove, at: self.node.now() })).await
+    }
+
+    async fn price_host(&self, host: HostId, price_milli_per_hour: u64) -> Result<(), Error> {
+        if price_milli_per_hour > policy::PRICE_MAX_MILLI {
+            return Err(spec::invalid("price", format_args!("use at most {} thousandths", policy::PRICE_MAX_MILLI)));
+        }
+        self.change(Command::PriceHost(PriceHost { host, price_milli_per_hour, at: self.node.now() })).await
     }
 
     async fn remove_host(&self, host: HostId) -> Result<Vec<String>, Error> {
@@ -142,9 +145,6 @@ impl ClusterOperations for VpsClusterProvider {
         crate::scrape::text(&self.node)
     }
 }
-
-/// Longest reason for a cordon; it stands in tables.
-const REASON_MAX: usize = 255;
 
 impl VpsClusterProvider {
     /// Asks for the host's key, and surveys the host once that key is confirmed.

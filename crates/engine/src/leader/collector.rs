@@ -1,14 +1,17 @@
 //! Collecting: what nothing refers to any more leaves the registry and the hosts. Only this cluster's snapshots are ever touched, and
 //! none that a sandbox needs: a record that says so is looked at, behind a barrier, after the things themselves were listed.
 
-use super::{desk::Ask, leading::Leading};
+use super::{desk::Ask, full_disk, leading::Leading};
 use crate::{Error, node::Node};
 use plimsoll_lifecycle::{
     naming,
     planner::{self, Room, Step},
     ports::{ImageSeen, Registry},
 };
-use plimsoll_state::{Command, Host, Snapshot, command::ForgetSnapshots};
+use plimsoll_state::{
+    Command, Host, Snapshot,
+    command::{ForgetSnapshots, NoteDisk},
+};
 use plimsoll_types::{Bytes, Code, Health, HostId, MeasuredLoad, SnapshotId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
@@ -31,7 +34,7 @@ const TIGHT_HOST: Duration = Duration::from_secs(15);
 const TIGHT_PERMILLE: u64 = 850;
 /// The longest one host or one sweep may hold up the others.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two warnings about one full disk.
+/// Between two accounts of one full disk: Docker walks all of it for one.
 const WARN: Duration = Duration::from_secs(600);
 
 /// When what was done last; in memory, so that a new leader looks at everything once.
@@ -140,11 +143,11 @@ async fn visit(node: &Node, leading: &Leading, diary: &mut Diary) {
         visit.next = Some(Instant::now() + if room == Room::Tight { TIGHT_HOST } else { HOST });
         let collected = time::timeout(PATIENCE, collect(node, host, room)).await;
         match collected {
-            Ok(Ok(left)) if room == Room::Tight => warn(host, &load, left, &mut visit.warned),
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(host = %host.name, code = %error.code, %error, "its images stay for now"),
             Err(_) => tracing::debug!(host = %host.name, "its images were not looked through within {PATIENCE:?}"),
         }
+        tell(node, host, &load, room, &mut visit.warned).await;
     }
 }
 
@@ -154,15 +157,14 @@ fn room(host: &Host, load: &MeasuredLoad) -> Room {
     if full && host.facts.totals.disk != Bytes::ZERO { Room::Tight } else { Room::Enough }
 }
 
-/// Removes the snapshot images that nothing on the host needs; answers with the bytes that stay.
-async fn collect(node: &Node, host: &Host, room: Room) -> Result<Bytes, Error> {
-    let Some(cluster) = node.read(|state| state.cluster) else { return Ok(Bytes::ZERO) };
+/// Removes the snapshot images that nothing on the host needs.
+async fn collect(node: &Node, host: &Host, room: Room) -> Result<(), Error> {
+    let Some(cluster) = node.read(|state| state.cluster) else { return Ok(()) };
     let driver = node.drivers.of(host);
     let images: Vec<ImageSeen> = driver.list_snapshots(cluster).await?;
     node.ledger.barrier().await?;
     let now = node.now();
     let plan = node.read(|state| planner::collect(state, host.id, &images, room, now));
-    let mut removed: Vec<&str> = Vec::new();
     for planned in &plan.steps {
         let Step::RemoveImage(name) = &planned.step else { continue };
         // A resume may have come here since the list was made, and pulled it.
@@ -179,27 +181,46 @@ async fn collect(node: &Node, host: &Host, room: Room) -> Result<Bytes, Error> {
             Ok(()) => {
                 tracing::info!(host = %host.name, image = %name, because = %planned.because, "an image was removed");
                 crate::metrics::collected("image", 1);
-                removed.push(name);
             }
             // A container still has it: it goes when that is gone.
             Err(error) if error.code == Code::Conflict => {}
             Err(error) => return Err(error.into()),
         }
     }
-    let stay = images.iter().filter(|seen| !removed.contains(&seen.name.as_str()));
-    Ok(Bytes(stay.map(|seen| seen.size.0).fold(0, u64::saturating_add)))
+    Ok(())
 }
 
-/// Names what fills a disk beside this cluster's snapshots; that is for its operator to remove.
-fn warn(host: &Host, load: &MeasuredLoad, snapshots: Bytes, warned: &mut Option<Instant>) {
-    if warned.is_some_and(|at| at.elapsed() < WARN) {
-        return;
+/// Says on the host's record and in the log what fills its disk, now and then; or that it has room again.
+async fn tell(node: &Node, host: &Host, load: &MeasuredLoad, room: Room, told: &mut Option<Instant>) {
+    let reason = match room {
+        // A new leader has told nothing yet; what its predecessor said stands until it has.
+        Room::Tight if told.is_some_and(|at| at.elapsed() < WARN) => return,
+        Room::Tight => Some(account(node, host, load).await),
+        Room::Enough if host.disk_full.is_none() => return,
+        Room::Enough => None,
+    };
+    match &reason {
+        Some(reason) => tracing::warn!(host = %host.name, "{reason}"),
+        None => tracing::info!(host = %host.name, "its disk has room again"),
     }
-    *warned = Some(Instant::now());
-    let (used, total, root) = (load.disk, host.facts.totals.disk, &host.facts.docker_root);
-    tracing::warn!(
-        host = %host.name, %used, %total, inodes_permille = load.inodes_permille, %snapshots,
-        "the disk under {root} is nearly full; snapshots of this cluster are at most {snapshots} of it: look at `docker system df` and \
-         at what else lies there, sandboxes' own files, other images and build caches are not removed from here"
-    );
+    let note = NoteDisk { host: host.id, reason: reason.as_deref().map(Into::into), at: node.now() };
+    match node.commit(Command::NoteDisk(note)).await {
+        Ok(_) => *told = reason.is_some().then(Instant::now),
+        Err(error) => tracing::debug!(host = %host.name, %error, "what fills its disk could not be committed"),
+    }
+}
+
+/// What fills the disk, by Docker's account where it gives one in time.
+async fn account(node: &Node, host: &Host, load: &MeasuredLoad) -> String {
+    let Some(cluster) = node.read(|state| state.cluster) else { return full_disk::sentence(&host.facts, load, None) };
+    let driver = node.drivers.of(host);
+    let account = match time::timeout(PATIENCE, driver.disk_use(cluster)).await {
+        Ok(Ok(account)) => Some(account),
+        Ok(Err(error)) => {
+            tracing::debug!(host = %host.name, code = %error.code, %error, "Docker gave no account of its disk");
+            None
+        }
+        Err(_) => None,
+    };
+    full_disk::sentence(&host.facts, load, account.as_ref())
 }

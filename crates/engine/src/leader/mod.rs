@@ -8,6 +8,7 @@ mod collector;
 pub(crate) mod desk;
 pub(crate) mod drainer;
 mod executor;
+mod full_disk;
 pub(crate) mod idle;
 mod job;
 pub(crate) mod leading;

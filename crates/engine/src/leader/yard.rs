@@ -168,6 +168,15 @@ impl Yard {
         self.placer.refusal(request)
     }
 
+    /// Why a host is passed over; of a full disk also what fills it.
+    fn told(&self, host: HostId, why: &Rejection) -> String {
+        let full = self.hosts.get(&host).and_then(|known| known.record.disk_full.as_ref());
+        match (why, full) {
+            (Rejection::DiskFull | Rejection::Inodes, Some(full)) => format!("{why}: {}", full.reason),
+            (other, _) => other.to_string(),
+        }
+    }
+
     /// A dry run among the hosts that this admits.
     pub(crate) fn explain(&self, request: &Request, admits: impl Fn(HostId) -> bool) -> WireExplained {
         let mut explanation = self.placer.explain(request);
@@ -176,7 +185,7 @@ impl Yard {
             host: verdict.host,
             name: verdict.name.clone(),
             score_ppm: verdict.result.as_ref().ok().map(|score| score.load_ppm),
-            rejection: verdict.result.as_ref().err().map(ToString::to_string),
+            rejection: verdict.result.as_ref().err().map(|why| self.told(verdict.host, why)),
         });
         WireExplained {
             chosen: explanation.chosen().map(|(verdict, _)| verdict.name.clone()),

@@ -5,6 +5,7 @@
 mod account;
 mod api;
 mod create;
+mod disk;
 mod fence;
 mod frames;
 pub(crate) mod freeze;
@@ -25,6 +26,7 @@ pub(crate) mod remove;
 
 pub(crate) use api::Api;
 pub(crate) use create::create as create_container;
+pub(crate) use disk::usage as disk_use;
 pub(crate) use fence::fence;
 pub(crate) use frames::{Channel, Frames};
 pub(crate) use hardening::sandbox_user;

@@ -65,11 +65,15 @@ pub(crate) async fn send(io: Io, request: Request<Full<Bytes>>) -> Result<Respon
 
 /// Reads a short JSON answer.
 pub(crate) async fn json(response: Response<Incoming>) -> Result<serde_json::Value, DockerError> {
+    json_within(response, MAX_REFUSAL).await
+}
+
+/// Reads a JSON answer of at most so many bytes.
+pub(crate) async fn json_within(response: Response<Incoming>, most: usize) -> Result<serde_json::Value, DockerError> {
     let unreadable = |why: String| {
         DockerError::Lost(error::unreachable(Code::DockerUnreachable, format!("Docker's answer cannot be read: {why}")))
     };
-    let body =
-        Limited::new(response.into_body(), MAX_REFUSAL).collect().await.map_err(|e| unreadable(e.to_string()))?;
+    let body = Limited::new(response.into_body(), most).collect().await.map_err(|e| unreadable(e.to_string()))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|e| unreadable(e.to_string()))
 }
 

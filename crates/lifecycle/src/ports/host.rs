@@ -3,7 +3,7 @@
 use super::{
     exec::{ExecRequest, ExecSession},
     files::Files,
-    images::{CommitPlan, ImageSeen, Pushed, Registry, SnapshotImage},
+    images::{CommitPlan, DiskUse, ImageSeen, Pushed, Registry, SnapshotImage},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -277,6 +277,9 @@ pub trait HostDriver: Send + Sync + 'static {
     /// Removes the cluster's images that have no name any more: a commit that was cut short goes on inside Docker. Only while no
     /// operation is under way on the host.
     async fn sweep_snapshots(&self, cluster: ClusterId) -> Result<(), HostError>;
+
+    /// What takes room on the disk under Docker's data, as Docker accounts for it. Slow on a full host: seldom asked.
+    async fn disk_use(&self, cluster: ClusterId) -> Result<DiskUse, HostError>;
 
     /// Starts a process in a running container.
     async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError>;

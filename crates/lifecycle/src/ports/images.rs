@@ -64,6 +64,50 @@ pub struct ImageSeen {
     pub created_at: Timestamp,
 }
 
+/// What takes room on a host's disk, as Docker accounts for it: all that is not the cluster's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// The cluster's snapshot images.
+    pub snapshots: Bytes,
+    /// What containers of the cluster have written, without their workspaces.
+    pub sandboxes: Bytes,
+    /// Images that are no snapshots of the cluster's: those that sandboxes are made from, and anybody else's.
+    pub images: Eaters,
+    /// What containers that are not the cluster's have written.
+    pub containers: Eaters,
+    /// Volumes that are not the cluster's.
+    pub volumes: Eaters,
+    /// Docker's build cache.
+    pub build_cache: Bytes,
+}
+
+/// Things of one kind that take room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eaters {
+    /// All of them together.
+    pub size: Bytes,
+    /// How many.
+    pub count: u64,
+    /// The largest by name, largest first; [`Eaters::NAMED`] at most.
+    pub largest: Vec<(String, Bytes)>,
+}
+
+impl Eaters {
+    /// Named ones: the largest few are usually nearly all, and the sentence is read in a table.
+    pub const NAMED: usize = 3;
+
+    /// Sums these up; what takes no room does not count.
+    #[must_use]
+    pub fn of(each: impl IntoIterator<Item = (String, Bytes)>) -> Self {
+        let mut largest: Vec<(String, Bytes)> = each.into_iter().filter(|(_, size)| *size != Bytes::ZERO).collect();
+        largest.sort_by(|(left, small), (right, large)| (large, left).cmp(&(small, right)));
+        let size = Bytes(largest.iter().map(|(_, size)| size.0).fold(0, u64::saturating_add));
+        let count = largest.len() as u64;
+        largest.truncate(Self::NAMED);
+        Self { size, count, largest }
+    }
+}
+
 /// A snapshot that the registry holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredSeen {

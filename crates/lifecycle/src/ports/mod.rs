@@ -15,6 +15,6 @@ pub use host::{
     ByteStream, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, Dial, DialTarget, HostDriver, HostError,
     HostFailure, LogOptions, Mount, NetworkPlan, PortPublish, SurveyReport,
 };
-pub use images::{CommitPlan, ImageSeen, Pushed, Registry, SnapshotImage, StoredSeen};
+pub use images::{CommitPlan, DiskUse, Eaters, ImageSeen, Pushed, Registry, SnapshotImage, StoredSeen};
 pub use ledger::{Applied, LeaderHandler, LeaderView, Ledger, LedgerError};
 pub use membership::{ClusterMember, MemberRole, Membership};

@@ -21,8 +21,8 @@ Start here:
   plimsoll create --image debian:12               a sandbox on the least-loaded host
   plimsoll exec -it sb-… -- bash                  a terminal in it
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 no room, 6 denied, 7 unreachable.
-`plimsoll exec` exits with the command's own code.")]
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 no room, 6 denied, 7 unreachable,
+8 the data folder is damaged (init, join and server). `plimsoll exec` exits with the command's own code.")]
 pub struct Cli {
     /// The API of any node; several, comma-separated, are tried in turn.
     #[arg(long, global = true, env = "PLIMSOLL_URL", value_name = "URL")]

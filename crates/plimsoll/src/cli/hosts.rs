@@ -7,7 +7,7 @@ use super::{
 use anyhow::{Context as _, Result};
 use plimsoll_client::{
     Client,
-    wire::{Host, HostCheck, HostIdentity, LabelHost, NewHost, Survey},
+    wire::{ChangeHost, Host, HostCheck, HostIdentity, NewHost, Survey},
 };
 use plimsoll_types::{HostAddress, Label, Labels};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
@@ -25,8 +25,15 @@ pub async fn run(client: &Client, output: Output, command: &HostCommand) -> Resu
         HostCommand::Drain(command) => super::drain::run(client, output, command).await,
         HostCommand::Uncordon { name } => print::result(output, &client.uncordon_host(name.as_str()).await?, state),
         HostCommand::Label { name, labels } => {
-            let changed = client.label_host(name.as_str(), &label_changes(labels)?).await?;
+            let changed = client.change_host(name.as_str(), &label_changes(labels)?).await?;
             print::result(output, &changed, |host| labels_of(&host.labels))
+        }
+        HostCommand::Set { name, price } => {
+            let change = ChangeHost { price_milli_per_hour: Some(milli(*price)?), ..ChangeHost::default() };
+            let changed = client.change_host(name.as_str(), &change).await?;
+            print::result(output, &changed, |host| {
+                format!("{name} costs {} an hour", price_of(host.price_milli_per_hour))
+            })
         }
         HostCommand::Remove { name } => {
             let removed = client.remove_host(name.as_str()).await?;
@@ -39,12 +46,22 @@ pub async fn run(client: &Client, output: Output, command: &HostCommand) -> Resu
     }
 }
 
-fn new_host(args: &HostAddArgs) -> Result<NewHost> {
-    if !(0.0..=1_000_000.0).contains(&args.price) {
-        return super::parse::wrong(format!("--price {} is not between 0 and 1,000,000 an hour", args.price));
+/// A price per hour in thousandths.
+fn milli(price: f64) -> Result<u64> {
+    if !(0.0..=1_000_000.0).contains(&price) {
+        return super::parse::wrong(format!("--price {price} is not between 0 and 1,000,000 an hour"));
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked just above
-    let price_milli_per_hour = (args.price * 1000.0).round() as u64;
+    let milli = (price * 1000.0).round() as u64;
+    Ok(milli)
+}
+
+fn price_of(milli: u64) -> String {
+    format!("{}.{:03}", milli / 1000, milli % 1000)
+}
+
+fn new_host(args: &HostAddArgs) -> Result<NewHost> {
+    let price_milli_per_hour = milli(args.price)?;
     let identity = match (&args.identity, args.agent) {
         (Some(path), _) => {
             let path = std::path::absolute(path).with_context(|| format!("--identity {}", path.display()))?;
@@ -190,6 +207,9 @@ pub(super) fn state(host: &Host) -> String {
         text.push_str(&format!(", cordoned{}", because(&cordon.reason)));
     }
     text.push_str(&super::drain::note(host));
+    if let Some(full) = &host.disk_full {
+        text.push_str(&format!(", disk nearly full{}", because(&full.reason)));
+    }
     if let Some(quarantine) = &host.quarantine {
         text.push_str(&format!(", quarantined until {}{}", quarantine.until, because(&quarantine.reason)));
     }
@@ -236,6 +256,7 @@ fn described(host: &Host) -> String {
             .unwrap_or_default(),
         ),
         ("labels", labels_of(&host.labels)),
+        ("price", format!("{} an hour", price_of(host.price_milli_per_hour))),
         ("ports listen on", host.publish.to_string()),
         ("advertised as", host.advertise.clone().unwrap_or_default()),
         ("added", host.added_at.to_string()),
@@ -243,8 +264,8 @@ fn described(host: &Host) -> String {
 }
 
 /// `key=value` sets, `key-` removes.
-fn label_changes(changes: &[String]) -> Result<LabelHost> {
-    let mut wanted = LabelHost::default();
+fn label_changes(changes: &[String]) -> Result<ChangeHost> {
+    let mut wanted = ChangeHost::default();
     for change in changes {
         match change.strip_suffix('-').filter(|_| !change.contains('=')) {
             Some(key) => wanted.remove.push(key.to_owned()),

@@ -1,9 +1,9 @@
-//! What operators and the monitor say about a host: cordon, labels, quarantine. None of it touches what runs there.
+//! What operators, the monitor and the collector say about a host: cordon, labels, price, quarantine, a full disk. None of it touches what runs there.
 
 use super::entry::Entry;
 use crate::{
     Outcome, Refusal, State,
-    command::{CordonHost, DrainHost, LabelHost, QuarantineHost},
+    command::{CordonHost, DrainHost, LabelHost, NoteDisk, PriceHost, QuarantineHost},
     model::{Cordon, Drain, Host},
 };
 use plimsoll_types::{HostId, Label};
@@ -50,6 +50,39 @@ pub(super) fn label(state: &mut State, entry: &mut Entry, command: &LabelHost) -
     if host.labels != labels {
         host.labels = labels;
         entry.host(state, command.host, command.at, "labels changed");
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn price(state: &mut State, entry: &mut Entry, command: &PriceHost) -> Result<Outcome, Refusal> {
+    let host = known(state, command.host)?;
+    let (old, new) = (host.price_milli_per_hour, command.price_milli_per_hour);
+    if old != new {
+        host.price_milli_per_hour = new;
+        entry.host(
+            state,
+            command.host,
+            command.at,
+            &format!("price changed: {} to {} an hour", units(old), units(new)),
+        );
+    }
+    Ok(Outcome::Done)
+}
+
+/// Thousandths as people write them.
+fn units(milli: u64) -> String {
+    format!("{}.{:03}", milli / 1000, milli % 1000)
+}
+
+/// What fills a disk changes all the time: only the beginning and the end are events.
+pub(super) fn note_disk(state: &mut State, entry: &mut Entry, command: &NoteDisk) -> Result<Outcome, Refusal> {
+    let host = known(state, command.host)?;
+    let since = host.disk_full.as_ref().map(|full| full.at);
+    host.disk_full = command.reason.clone().map(|reason| Cordon { at: since.unwrap_or(command.at), reason });
+    match (&command.reason, since) {
+        (Some(reason), None) => entry.host(state, command.host, command.at, &said("disk nearly full", reason)),
+        (None, Some(_)) => entry.host(state, command.host, command.at, "disk has room again"),
+        (Some(_), Some(_)) | (None, None) => {}
     }
     Ok(Outcome::Done)
 }
@@ -106,6 +139,38 @@ mod tests {
         let many = (0..=Label::MAX_COUNT).map(|n| (format!("k{n}").into(), "".into())).collect();
         check(&mut state, &label(many, Vec::new()), &Outcome::Refused(Refusal::LimitReached));
         assert_eq!(host(&state, 0).labels, gpu);
+    }
+
+    #[test]
+    fn a_price_changes_and_is_said_once() {
+        let mut state = cluster_with(1);
+        let price =
+            |price_milli_per_hour| Command::PriceHost(PriceHost { host: HostId(0), price_milli_per_hour, at: at(5) });
+        let (before, events) = (host(&state, 0).price_milli_per_hour, state.events.len());
+        check(&mut state, &price(before), &Outcome::Done);
+        assert_eq!(state.events.len(), events);
+        check(&mut state, &price(1_045), &Outcome::Done);
+        check(&mut state, &price(1_045), &Outcome::Done);
+        assert_eq!((host(&state, 0).price_milli_per_hour, state.events.len()), (1_045, events + 1));
+        let unknown = Command::PriceHost(PriceHost { host: HostId(9), price_milli_per_hour: 1, at: at(5) });
+        check(&mut state, &unknown, &Outcome::Refused(Refusal::HostUnknown));
+    }
+
+    #[test]
+    fn a_full_disk_keeps_its_beginning_and_is_said_when_it_begins_and_ends() {
+        let mut state = cluster_with(1);
+        let note = |reason: Option<&str>, seconds| {
+            Command::NoteDisk(NoteDisk { host: HostId(0), reason: reason.map(Into::into), at: at(seconds) })
+        };
+        let events = state.events.len();
+        check(&mut state, &note(None, 5), &Outcome::Done);
+        assert_eq!(state.events.len(), events);
+        check(&mut state, &note(Some("images"), 6), &Outcome::Done);
+        check(&mut state, &note(Some("logs"), 7), &Outcome::Done);
+        let full = host(&state, 0).disk_full.clone().expect("it is full");
+        assert_eq!((full.at, &*full.reason, state.events.len()), (at(6), "logs", events + 1));
+        check(&mut state, &note(None, 8), &Outcome::Done);
+        assert_eq!((&host(&state, 0).disk_full, state.events.len()), (&None, events + 2));
     }
 
     #[test]

@@ -56,6 +56,7 @@ fn new_host(id: HostId, add: &AddHost) -> Host {
         health_reason: "".into(),
         cordon: None,
         quarantine: None,
+        disk_full: None,
         drain: None,
         reserved: Resources::ZERO,
         line: Resources::ZERO,

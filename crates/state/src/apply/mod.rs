@@ -49,6 +49,8 @@ impl State {
             Command::CordonHost(cordon) => host_care::cordon(self, entry, cordon),
             Command::DrainHost(drain) => host_care::drain(self, entry, drain),
             Command::LabelHost(label) => host_care::label(self, entry, label),
+            Command::PriceHost(price) => host_care::price(self, entry, price),
+            Command::NoteDisk(note) => host_care::note_disk(self, entry, note),
             Command::QuarantineHost(quarantine) => host_care::quarantine(self, entry, quarantine),
             Command::Place(items) => Ok(Outcome::Placed(items.iter().map(|i| place::one(self, entry, i)).collect())),
             Command::Assign(items) => Ok(Outcome::Each(items.iter().map(|i| assign::one(self, entry, i)).collect())),

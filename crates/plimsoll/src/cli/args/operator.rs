@@ -43,6 +43,14 @@ pub enum HostCommand {
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         labels: Vec<String>,
     },
+    /// Change what a host costs; sandboxes stay where they are.
+    Set {
+        /// Which.
+        name: HostName,
+        /// What it costs per hour from now on, such as 0.032.
+        #[arg(long)]
+        price: f64,
+    },
     /// Forget a host that holds no sandboxes.
     #[command(visible_alias = "rm")]
     Remove {

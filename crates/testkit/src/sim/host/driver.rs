@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes as Blob;
 use futures_util::stream;
 use plimsoll_lifecycle::ports::{
-    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, ExecRequest, ExecSession,
-    Files, HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
+    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, DiskUse, ExecRequest,
+    ExecSession, Files, HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
 };
 use plimsoll_types::{Bytes, ClusterId, HostFacts, ImageRef, MeasuredLoad, MilliCpu, Timestamp};
 use std::time::Duration;
@@ -153,6 +153,11 @@ impl HostDriver for SimDriver {
 
     async fn list_snapshots(&self, cluster: ClusterId) -> Result<Vec<ImageSeen>, HostError> {
         self.line.call(HostOp::ListSnapshots, move |docker, _| Ok(docker.list_snapshots(cluster))).await
+    }
+
+    async fn disk_use(&self, _cluster: ClusterId) -> Result<DiskUse, HostError> {
+        // What fills a simulated disk is a switch, not a thing.
+        self.line.call(HostOp::ListSnapshots, |_, _| Ok(DiskUse::default())).await
     }
 
     async fn sweep_snapshots(&self, _cluster: ClusterId) -> Result<(), HostError> {
