@@ -58,9 +58,18 @@ pub(crate) struct Api {
     agreed: Mutex<Option<Clients>>,
 }
 
+/// What Docker said of its release when the API's version was agreed.
+pub(crate) struct Release {
+    /// The engine's.
+    pub(crate) engine: String,
+    /// The newest API it speaks.
+    pub(crate) api: String,
+}
+
 #[derive(Clone)]
 struct Clients {
     version: (usize, usize),
+    release: Arc<Release>,
     call: Docker,
     poll: Docker,
 }
@@ -121,6 +130,11 @@ impl Api {
         Ok(self.clients(Class::Poll).await?.poll)
     }
 
+    /// What the client for polls was agreed with.
+    pub(crate) async fn release(&self) -> Result<Arc<Release>, HostError> {
+        Ok(self.clients(Class::Poll).await?.release)
+    }
+
     /// Opens a stream that somebody else reads: `path` without the version.
     pub(crate) async fn stream(
         &self,
@@ -144,26 +158,31 @@ impl Api {
         }
         // A stream's connection is costly; the question goes with the calls.
         let class = if class == Class::Stream { Class::Call } else { class };
-        let server = self.ask_version(class).await?;
+        let (server, release) = self.ask_version(class).await?;
         let newest = (bollard::API_DEFAULT_VERSION.major_version, bollard::API_DEFAULT_VERSION.minor_version);
         let version = server.min(newest);
-        let clients =
-            Clients { version, call: self.client(Class::Call, version)?, poll: self.client(Class::Poll, version)? };
+        let clients = Clients {
+            version,
+            release: Arc::new(release),
+            call: self.client(Class::Call, version)?,
+            poll: self.client(Class::Poll, version)?,
+        };
         *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(clients.clone());
         Ok(clients)
     }
 
     /// Asks without a version in the path: Docker refuses paths of versions it does not know, older and newer ones.
-    async fn ask_version(&self, class: Class) -> Result<(usize, usize), HostError> {
+    async fn ask_version(&self, class: Class) -> Result<((usize, usize), Release), HostError> {
         let ask = async {
             let io = self.access.open(class).await.map_err(DockerError::Lost)?;
             raw::json(raw::send(io, raw::get("/version")?).await?).await
         };
         let answer = ask.await.map_err(|error| error::docker("tell its version", error))?;
-        let said = answer.get("ApiVersion").and_then(|text| text.as_str()).unwrap_or_default().to_owned();
+        let text = |field| answer.get(field).and_then(|text| text.as_str()).unwrap_or_default().to_owned();
+        let said = text("ApiVersion");
         let version = said.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
         match version {
-            Some(version) if version >= OLDEST => Ok(version),
+            Some(version) if version >= OLDEST => Ok((version, Release { engine: text("Version"), api: said })),
             _ => Err(error::this_host(
                 Code::DockerTooOld,
                 format!(

@@ -93,15 +93,17 @@ async fn poll(api: &Api, memory: &Memory) -> Result<Poll, HostError> {
 
 async fn poll_inner(api: &Api, memory: &Memory) -> Result<Poll, HostError> {
     let known = memory.last().root;
-    let docker = api.poll().await?;
-    let (info, version, reading, running) = tokio::join!(
+    let (docker, release) = (api.poll().await?, api.release().await?);
+    let (info, reading, running) = tokio::join!(
         docker.info(),
-        docker.version(),
         read(api, memory, known.as_deref().unwrap_or(DOCKER_ROOT)),
         stats::running(&docker)
     );
     let info = info.map_err(|e| error::docker("describe itself", e))?;
-    let version = version.map_err(|e| error::docker("tell its version", e))?;
+    // A Docker that was replaced between two polls without a connection breaking: the next poll agrees anew.
+    if info.server_version.as_ref().is_some_and(|engine| *engine != release.engine) {
+        api.renegotiate();
+    }
     let (mut reading, mut skew_ms) = reading?;
     let running = running?;
     let sandboxes = u32::try_from(running.len()).unwrap_or(u32::MAX);
@@ -120,7 +122,7 @@ async fn poll_inner(api: &Api, memory: &Memory) -> Result<Poll, HostError> {
         hostname: reading.hostname.clone().or(info.name).unwrap_or_default(),
         architecture: info.architecture.unwrap_or_default(),
         docker_version: info.server_version.unwrap_or_default(),
-        api_version: version.api_version.unwrap_or_default(),
+        api_version: release.api.clone(),
         kernel: reading.kernel.clone().or(info.kernel_version).unwrap_or_default(),
         runtimes: sorted(info.runtimes.unwrap_or_default().into_keys()),
         totals: Resources { cpu, memory: ByteCount(total), disk: ByteCount(reading.disk.map_or(0, |disk| disk.total)) },
