@@ -25,6 +25,7 @@ pub fn describe() {
     describe_histogram!("plimsoll_step_seconds", Unit::Seconds, "Host-side steps that were done, by step.");
     describe_counter!("plimsoll_host_polls_total", "Polls of hosts by result: ok or error.");
     describe_histogram!("plimsoll_host_poll_seconds", Unit::Seconds, "How long polls took.");
+    describe_histogram!("plimsoll_host_poll_lag_seconds", Unit::Seconds, "How much later than due polls began.");
     describe_counter!(
         "plimsoll_reconciled_total",
         "What reconciliation set right: removed containers, failed sandboxes."
@@ -111,6 +112,10 @@ pub(crate) fn polled(host: &HostName, good: bool, took: Duration) {
     let result = if good { "ok" } else { "error" };
     counter!("plimsoll_host_polls_total", "host" => host.to_string(), "result" => result).increment(1);
     histogram!("plimsoll_host_poll_seconds", "host" => host.to_string()).record(took.as_secs_f64());
+}
+
+pub(crate) fn poll_began(late: Duration) {
+    histogram!("plimsoll_host_poll_lag_seconds").record(late.as_secs_f64());
 }
 
 pub(crate) fn reconciled(what: &'static str) {

@@ -53,14 +53,14 @@ struct Pulse {
 
 async fn watch(node: Arc<Node>, leading: Arc<Leading>, id: HostId) {
     let poll = node.options.poll;
-    // Staggered, so that many hosts are not polled in the same instant.
-    let offset = poll.mul_f64(f64::from(id.0 % 16) / 16.0);
+    let offset = poll.mul_f64(turn(id));
     let mut tick = time::interval_at(Instant::now() + offset, poll);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // A new leader knows of no silence before its own time.
     let mut pulse = Pulse { last_good: Instant::now(), good_in_a_row: 0, facts_told: None };
     loop {
-        tick.tick().await;
+        let due = tick.tick().await;
+        crate::metrics::poll_began(due.elapsed());
         let Some(host) = node.read(|state| state.hosts.get(&id).cloned()) else { return };
         let driver = node.drivers.of(&host);
         let began = Instant::now();
@@ -84,6 +84,13 @@ async fn watch(node: Arc<Node>, leading: Arc<Leading>, id: HostId) {
         }
         report(&node, &host, health, &reason, facts, &mut pulse).await;
     }
+}
+
+/// When in an interval a host has its turn, from 0 to 1: any number of hosts, numbered in a row or not, are spread evenly, so that a
+/// large fleet is not polled in a few instants. (Multiples of the golden ratio fall where the others left most room.)
+fn turn(id: HostId) -> f64 {
+    const GOLDEN: u32 = 0x9E37_79B9;
+    f64::from(id.0.wrapping_mul(GOLDEN)) / (f64::from(u32::MAX) + 1.0)
 }
 
 fn judge(node: &Node, host: &Host, pulse: &Pulse) -> Health {
@@ -114,5 +121,24 @@ async fn report(node: &Node, host: &Host, health: Health, reason: &str, facts: O
         Ok(_) if health == host.health => tracing::info!(host = %host.name, "facts changed"),
         Ok(_) => tracing::warn!(host = %host.name, %health, %reason, "health changed"),
         Err(error) => tracing::warn!(host = %host.name, %health, %error, "a report could not be committed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_spread_over_the_interval() {
+        for hosts in [3_u32, 16, 100, 1000] {
+            let mut turns: Vec<f64> = (1..=hosts).map(|id| turn(HostId(id))).collect();
+            turns.sort_by(f64::total_cmp);
+            assert!(turns.iter().all(|turn| (0.0..1.0).contains(turn)));
+            let around = [turns[0] + 1.0 - turns[turns.len() - 1]];
+            let gaps = turns.windows(2).map(|pair| pair[1] - pair[0]).chain(around);
+            let (least, most) = gaps.fold((f64::MAX, 0.0), |(least, most), gap| (gap.min(least), gap.max(most)));
+            let even = 1.0 / f64::from(hosts);
+            assert!(least > even / 3.0 && most < even * 3.0, "{hosts} hosts: {least} to {most}, even is {even}");
+        }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut running: JoinSet<HostId> = JoinSet::new();
     let mut tick = time::interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Whether hosts were due that did not fit beside the others: they go on as soon as one ends, not with the next tick.
+    let mut waiting = false;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -34,21 +36,30 @@ pub(crate) async fn run(node: Arc<Node>) {
                     pass.under_way = false;
                     pass.next = Instant::now() + node.options.reconcile;
                 }
-                continue;
+                // Otherwise the next look is soon enough.
+                if !waiting {
+                    continue;
+                }
             }
         }
         let hosts: Vec<Arc<Host>> = node.read(|state| state.hosts.values().cloned().collect());
         passes.retain(|id, _| hosts.binary_search_by_key(id, |host| host.id).is_ok());
+        let mut due = Vec::new();
         for host in hosts {
             let pass = passes.entry(host.id).or_insert_with(Pass::new);
             if host.health != Health::Ready {
                 // As soon as it is back: what was replaced meanwhile must not run beside its replacement.
                 pass.next = Instant::now();
-                continue;
+            } else if !pass.under_way && pass.next <= Instant::now() {
+                due.push((pass.next, host));
             }
-            if pass.under_way || pass.next > Instant::now() || running.len() >= HOSTS_AT_ONCE {
-                continue;
-            }
+        }
+        // Who waits longest first: with more hosts than can be looked at in time, none is left out.
+        due.sort_by_key(|(since, host)| (*since, host.id));
+        let places = HOSTS_AT_ONCE.saturating_sub(running.len());
+        waiting = due.len() > places;
+        for (_, host) in due.into_iter().take(places) {
+            let Some(pass) = passes.get_mut(&host.id) else { continue };
             pass.under_way = true;
             let node = Arc::clone(&node);
             running.spawn(async move {

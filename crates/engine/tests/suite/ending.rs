@@ -1,11 +1,12 @@
 //! Sandboxes end once, wholly, and by the clock where they should.
 
 use crate::world::{LONG, World, request, with_command};
-use plimsoll_engine::{SandboxProvider, Scope, Wait};
+use plimsoll_engine::{ClusterSecret, EngineOptions, SandboxProvider, Scope, Wait};
 use plimsoll_lifecycle::ports::{Clock, HostFailure};
 use plimsoll_state::Policy;
 use plimsoll_testkit::sim::HostSize;
 use plimsoll_types::{Code, Generation, Millis, Phase, SandboxId};
+use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn terminate_leaves_nothing_and_is_idempotent() {
@@ -77,6 +78,28 @@ async fn what_has_no_owner_is_removed_and_what_is_not_ours_stays() {
     assert!(
         left.contains(&stranger) && left.contains(&kept.sandbox.container.clone().expect("a container").to_string())
     );
+}
+
+/// Sixteen hosts are looked at side by side; as soon as one is done the next has its turn, so that a large fleet is not looked at more
+/// seldom than a small one.
+#[tokio::test(start_paused = true)]
+async fn a_large_fleet_is_swept_as_often_as_a_small_one() {
+    let world = World::new(&[HostSize::Cpx31; 320]).await;
+    let cluster = world.state().cluster.expect("a cluster");
+    let plant = |round: u128| {
+        for (index, host) in (0_u128..).zip(world.fleet.hosts()) {
+            let unknown = SandboxId::from_parts(1, round << 32 | index);
+            host.add_foreign(&format!("shadow-session-{round}-{index}"), Some((cluster, unknown, Generation::FIRST)));
+        }
+    };
+    let swept = || async { world.fleet.hosts().iter().all(|host| host.containers().is_empty()) };
+    plant(1);
+    plimsoll_testkit::wait::wait_for("the first sweep", LONG, swept).await.expect("swept");
+    plant(2);
+    let began = tokio::time::Instant::now();
+    plimsoll_testkit::wait::wait_for("the second sweep", LONG, swept).await.expect("swept");
+    let (took, every) = (began.elapsed(), EngineOptions::new(ClusterSecret::new([0; 32])).reconcile);
+    assert!(took < every + Duration::from_secs(4), "{took:?}, and it is to be every {every:?}");
 }
 
 #[tokio::test(start_paused = true)]
