@@ -22,10 +22,11 @@ check: ## Read-only: formatting, lints as errors, documentation, layers
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked -p plimsoll-tests --test layers
 
-bench: setup ## Placements, failover, creates and migrations beside etcd and bare Docker, then decisions (half an hour; Linux, root, etcd-server)
+bench: rust ## What it costs and is worth, beside etcd, Swarm and bare Docker (half an hour, FULL=1 two hours; Linux, root)
+	@deploy/lab/install-tools.sh --bench
 	$(CARGO) build --locked --profile bench-run -p plimsoll -p plimsoll-bench --bins
-	target/bench-run/plimsoll-bench all
-	$(CARGO) bench --locked -p plimsoll-bench
+	target/bench-run/plimsoll-bench all $(if $(FULL),--full)
+	$(CARGO) bench --locked --profile bench-run -p plimsoll-bench
 
 rust:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.90 or later from https://rustup.rs and try again" >&2; exit 1; }

@@ -1,12 +1,23 @@
 #!/bin/sh
 # Installs what building Plimsoll, its tests and the lab need and this machine lacks. Debian and Ubuntu, as root; anywhere
 # else, or without root, it only says what is missing. Starts no service. Rust itself comes from https://rustup.rs.
+# With --bench also what the benches run beside: etcd.
 #
 # Exit code: 0 if nothing is missing (any more), 1 otherwise.
 set -eu
 
 # Folders that hold system programs but are missing from the PATH of some shells.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/libexec/docker:/usr/lib/docker
+
+bench=
+case ${1:-} in
+'') ;;
+--bench) bench=yes ;;
+*)
+    echo "install-tools: $1 is unknown; it takes --bench or nothing" >&2
+    exit 1
+    ;;
+esac
 
 # Each line: what is needed, and the Debian packages that have it, in order of preference; releases differ.
 needs() {
@@ -40,6 +51,7 @@ promtool    prometheus
 jq          jq
 docker-registry docker-registry
 LIST
+    [ -z "$bench" ] || echo "etcd etcd-server etcd"
 }
 
 has() {

@@ -244,6 +244,12 @@ impl Cluster {
 }
 
 impl Node {
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     fn launch(&mut self, home: &Path) -> Result<()> {
         let mut command = Command::new(binary()?);
         command

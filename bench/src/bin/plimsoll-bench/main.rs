@@ -4,18 +4,24 @@
 mod create;
 mod etcd;
 mod failover;
+mod fleet;
+mod full;
 mod load;
+mod memory;
 mod migrate;
+mod mirror;
 mod node;
 mod nodes;
 mod place;
+mod proc;
 mod report;
+mod shore;
 mod stage;
 mod wire;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 /// Measures Plimsoll beside what you would pick instead, in the same run: tables, JSON and SVG.
 ///
@@ -81,27 +87,79 @@ enum Experiment {
     Create(create::CreateArgs),
     /// From one real host to another with 1 and 100 MB changed; the bare Docker commands beside it (about five minutes).
     Migrate(migrate::MigrateArgs),
-    /// All of them, one after the other, as they are by default.
-    All,
+    /// Hosts simulated on the wire, polled by a real node at the real interval: its CPU, memory and lateness (about six minutes).
+    Fleet(fleet::FleetArgs),
+    /// Placements until simulated hosts are full and beyond: how fast, and with what answer, refusals come (half a minute).
+    Full(full::FullArgs),
+    /// Memory, copies of the state and restarts of a node with many live sandboxes on simulated hosts (two minutes; 100,000 take more).
+    Memory(memory::MemoryArgs),
+    /// All of them, one after the other (about half an hour); one that fails does not keep the others from being run.
+    All(AllArgs),
     /// A node with simulated hosts; the experiments start them.
     #[command(hide = true)]
     Node(node::NodeArgs),
+    /// Hosts that are simulated on the wire; the experiments start them.
+    #[command(hide = true)]
+    Shore(shore::ShoreArgs),
+}
+
+/// How all are run.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct AllArgs {
+    /// More clients, hosts, sandboxes, rounds and megabytes (about two hours).
+    #[arg(long)]
+    full: bool,
+}
+
+/// Every experiment in half an hour.
+const QUICK: &[&str] = &[
+    "place --repeats 5 --seconds 2",
+    "full",
+    "failover --rounds 15",
+    "fleet",
+    "memory",
+    "create --singles 20 --burst 40 --bursts 2",
+    "migrate",
+];
+/// Every experiment as large as it is meant.
+const FULL: &[&str] = &[
+    "place --clients 1,16,64,256,1000",
+    "place --creates 0 --clients 1,16,64,256,1000",
+    "full --hosts 100 --clients 256",
+    "failover",
+    "fleet --hosts 10,100,1000,2000",
+    "memory --sandboxes 10000,100000 --hosts 500",
+    "create",
+    "migrate --sizes 1,100,1024",
+];
+
+async fn all(args: &AllArgs, common: &Common) -> Result<()> {
+    let mut failed = Vec::new();
+    for line in if args.full { FULL } else { QUICK } {
+        let words = std::iter::once("plimsoll-bench").chain(line.split(' '));
+        let experiment = Cli::try_parse_from(words)?.experiment;
+        let _shown = writeln!(std::io::stderr(), "=== {line} ===");
+        if let Err(error) = Box::pin(run(&Cli { common: common.clone(), experiment })).await {
+            let _shown = writeln!(std::io::stderr(), "{line}: {error:#}");
+            failed.push(*line);
+        }
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join("; "));
+    Ok(())
 }
 
 async fn run(cli: &Cli) -> Result<()> {
     let common = &cli.common;
     let report = match &cli.experiment {
         Experiment::Node(args) => return node::run(args).await,
-        Experiment::All => {
-            for name in ["place", "failover", "create", "migrate"] {
-                let one = Cli::try_parse_from(["plimsoll-bench", name])?;
-                Box::pin(run(&Cli { common: common.clone(), experiment: one.experiment })).await?;
-            }
-            return Ok(());
-        }
+        Experiment::Shore(args) => return shore::run(args).await,
+        Experiment::All(args) => return Box::pin(all(args, common)).await,
         Experiment::Place(args) => place::run(args, common).await,
         Experiment::Failover(args) => failover::run(args, common).await,
         Experiment::Create(args) => create::run(args, common).await,
+        Experiment::Fleet(args) => fleet::run(args, common).await,
+        Experiment::Full(args) => full::run(args, common).await,
+        Experiment::Memory(args) => memory::run(args, common).await,
         Experiment::Migrate(args) => migrate::run(args, common).await,
     };
     report?.publish(&common.results)
@@ -116,6 +174,19 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_all_is_a_command() {
+        for line in QUICK.iter().chain(FULL) {
+            let words = std::iter::once("plimsoll-bench").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
         }
     }
 }

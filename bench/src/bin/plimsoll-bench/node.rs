@@ -1,10 +1,11 @@
 //! A node as `plimsoll server` runs it (raft and sled with fsync, mutual TLS between peers, the engine's loops, the HTTP surface), but
 //! with simulated hosts: they answer in this process, after a delay drawn as for a real one, and measure nothing of Docker.
 
+use crate::mirror::Mirrors;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use plimsoll_engine::{ClusterSecret, Engine, EngineOptions};
-use plimsoll_lifecycle::ports::{Clock, Ledger, Membership};
+use plimsoll_lifecycle::ports::{Clock, Dial, Ledger, Membership};
 use plimsoll_raft::{Node, Options};
 use plimsoll_testkit::sim::{HostSize, SimClock, SimFleet};
 use plimsoll_types::{Bytes, MilliCpu, Resources, Timestamp};
@@ -35,6 +36,9 @@ pub struct NodeArgs {
     /// Creates under way at once on each host; 0 starts nothing: sandboxes stay assigned.
     #[arg(long)]
     creates: usize,
+    /// The hosts remember nothing: what stands on them is what state says runs there.
+    #[arg(long)]
+    mirror: bool,
 }
 
 struct SystemClock;
@@ -60,8 +64,11 @@ pub async fn run(args: &NodeArgs) -> Result<()> {
     let ledger = Arc::clone(&node) as Arc<dyn Ledger>;
     let mut engine = EngineOptions::new(ClusterSecret::new(*node.cluster_secret().expose()));
     engine.creates_per_host = args.creates;
-    let (engine, provider) =
-        Engine::new(engine, Arc::clone(&ledger), fleet(args.hosts).any_dialer(), Arc::new(SystemClock));
+    let mut dial: Arc<dyn Dial> = fleet(args.hosts).any_dialer();
+    if args.mirror {
+        dial = Mirrors::new(Arc::clone(&ledger), dial);
+    }
+    let (engine, provider) = Engine::new(engine, Arc::clone(&ledger), dial, Arc::new(SystemClock));
     let api = plimsoll_api::Options::new(
         Arc::clone(&provider) as Arc<_>,
         Arc::clone(&provider) as Arc<_>,

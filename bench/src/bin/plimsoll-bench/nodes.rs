@@ -3,6 +3,7 @@
 use crate::{
     load::Worker,
     node::host_name,
+    proc,
     wire::{Target, Wire},
 };
 use anyhow::{Context as _, Result, ensure};
@@ -28,6 +29,7 @@ pub struct Nodes {
     folder: PathBuf,
     hosts: u32,
     creates: usize,
+    mirror: bool,
 }
 
 #[derive(Debug)]
@@ -42,9 +44,18 @@ struct SimNode {
 impl Nodes {
     /// Starts `count` nodes with `hosts` hosts, all of them ready.
     pub async fn start(folder: &Path, count: usize, hosts: u32, creates: usize) -> Result<Self> {
+        Self::begin(folder, (count, hosts, creates), false).await
+    }
+
+    /// The same with hosts that remember nothing themselves, so that they add nothing to a node's memory and survive it.
+    pub async fn start_mirrored(folder: &Path, count: usize, hosts: u32, creates: usize) -> Result<Self> {
+        Self::begin(folder, (count, hosts, creates), true).await
+    }
+
+    async fn begin(folder: &Path, (count, hosts, creates): (usize, u32, usize), mirror: bool) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let cli = Cli::new(&[], "", folder);
-        let mut cluster = Self { nodes: Vec::new(), cli, folder: folder.to_path_buf(), hosts, creates };
+        let mut cluster = Self { nodes: Vec::new(), cli, folder: folder.to_path_buf(), hosts, creates, mirror };
         for index in 0..count {
             cluster.add(index).await?;
         }
@@ -139,6 +150,7 @@ impl Nodes {
         command.arg("--api").arg(format!("127.0.0.1:{}", node.api));
         command.arg("--raft").arg(format!("127.0.0.1:{}", node.raft));
         command.arg("--hosts").arg(self.hosts.to_string()).arg("--creates").arg(self.creates.to_string());
+        command.args(self.mirror.then_some("--mirror"));
         node.process = Some(Process::spawn(format!("node {}", node.id), &command, node.folder.join("node.log"))?);
         Ok(())
     }
@@ -156,12 +168,21 @@ impl Nodes {
         Ok(())
     }
 
+    /// The process of a node that runs.
+    pub fn pid(&self, index: usize) -> Option<u32> {
+        self.nodes[index].process.as_ref().map(Process::pid)
+    }
+
+    /// The folder of a node's data.
+    pub fn data_dir(&self, index: usize) -> PathBuf {
+        self.nodes[index].folder.join("data")
+    }
+
     /// Resident memory of a node, in MB.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // megabytes
     pub fn memory_mb(&self, index: usize) -> Option<u64> {
-        let pid = self.nodes[index].process.as_ref()?.pid();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+        // In whole megabytes, which is as fine as it is steady.
+        proc::resident(self.pid(index)?).ok().map(|bytes| (bytes / 1e6) as u64)
     }
 }
 
