@@ -10,10 +10,10 @@ use crate::{
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::{
     ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerStats, DiskUse, ExecRequest, ExecSession, Files,
-    HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
+    HostDriver, HostError, ImageSeen, LogOptions, Mount, NetworkPlan, Pushed, SnapshotImage, SurveyReport,
 };
 use plimsoll_types::{Bytes as ByteCount, ClusterId, HostFacts, ImageRef, MeasuredLoad};
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 /// One host.
 pub(crate) struct Driver {
@@ -100,7 +100,15 @@ impl HostDriver for Driver {
         let committing = async {
             // Two commits of one sandbox would take each other's helper away.
             let _alone = self.api.commits.lock(&plan.container).await;
-            snapshot::commit(&self.api, plan, self.squash_at).await
+            let ahead = async {
+                snapshot::make_ready(&self.api, self.registry.as_deref()).await;
+                std::future::pending::<Infallible>().await
+            };
+            tokio::select! {
+                made = snapshot::commit(&self.api, plan, self.squash_at) => made,
+                // The push needs it next; the commit does not wait for it.
+                never = ahead => match never {},
+            }
         };
         self.within("commit", limits::COMMIT, committing).await
     }
@@ -116,6 +124,18 @@ impl HostDriver for Driver {
     async fn pull(&self, image: &SnapshotImage) -> Result<ByteCount, HostError> {
         let pulling = snapshot::pull(&self.api, self.registry.as_deref(), image);
         self.within("pull", limits::PUSH, pulling).await
+    }
+
+    async fn expect(&self, network: &NetworkPlan, cluster: ClusterId) {
+        let registry = snapshot::make_ready(&self.api, self.registry.as_deref());
+        let networks = async {
+            let _networks = self.api.networks.read().await;
+            if let Err(error) = docker::ensure_network(&self.api, network, cluster).await {
+                tracing::debug!(host = self.api.name, %error, "a network is not made ahead");
+            }
+        };
+        let ready = async { tokio::join!(registry, networks) };
+        let _late = tokio::time::timeout(limits::CREATE, ready).await;
     }
 
     async fn fence(&self, container: &str, name: &str) -> Result<(), HostError> {

@@ -2,7 +2,7 @@
 //!
 //! It looks into containers that were created and not started, and never changes one that has run: there its user could swap paths.
 
-use super::{Api, hardening::SANDBOX_UID};
+use super::{Api, hardening::SANDBOX_UID, known::Account};
 use crate::error::{self, DockerError};
 use bollard::query_parameters::{
     ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder,
@@ -21,20 +21,32 @@ const NAMES: [&str; 2] = ["user", "sandbox"];
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
-/// Gives uid 1000 an account in a container that was not started yet, if its image has none.
+/// Gives uid 1000 an account in a container that was not started yet, if its image has none. An image is looked into once.
 pub(crate) async fn ensure(api: &Api, container: &str, image_id: &str) -> Result<(), HostError> {
-    if api.has_account(image_id) {
-        return Ok(());
-    }
+    let account = match api.known.account(image_id) {
+        Some(account) => account,
+        None => {
+            let Some(account) = look(api, container).await? else { return Ok(()) };
+            api.known.learn_account(image_id, account.clone());
+            account
+        }
+    };
+    let Account::Lacks(archive) = account else { return Ok(()) };
+    let options = UploadToContainerOptionsBuilder::new().path("/").build();
+    let upload = api.call().await?.upload_to_container(container, Some(options), bollard::body_full(archive)).await;
+    upload.map_err(|e| error::docker("give the sandbox's user an account", e))
+}
+
+/// What its image lacks; `None` if that cannot be helped.
+async fn look(api: &Api, container: &str) -> Result<Option<Account>, HostError> {
     let Some(passwd) = read(api, container, PASSWD).await? else {
         tracing::debug!(host = api.name, container, "no readable {PASSWD}: the sandbox's user has no name");
-        return Ok(());
+        return Ok(None);
     };
     if has_id(&passwd) {
-        api.learn_account(image_id);
-        return Ok(());
+        return Ok(Some(Account::Complete));
     }
-    let Some(name) = NAMES.into_iter().find(|name| !has_name(&passwd, name)) else { return Ok(()) };
+    let Some(name) = NAMES.into_iter().find(|name| !has_name(&passwd, name)) else { return Ok(None) };
     let group = read(api, container, GROUP).await?.filter(|group| !has_id(group) && !has_name(group, name));
     let additions = Additions {
         passwd: with_line(&passwd, &format!("{name}:x:{SANDBOX_UID}:{SANDBOX_UID}::/home/{name}:/bin/sh")),
@@ -43,10 +55,7 @@ pub(crate) async fn ensure(api: &Api, container: &str, image_id: &str) -> Result
         homes: missing(api, container, "/home").await?,
         name,
     };
-    let archive = additions.archive().map_err(|e| unpacked(&e))?;
-    let options = UploadToContainerOptionsBuilder::new().path("/").build();
-    let upload = api.call().await?.upload_to_container(container, Some(options), bollard::body_full(archive)).await;
-    upload.map_err(|e| error::docker("give the sandbox's user an account", e))
+    additions.archive().map(|archive| Some(Account::Lacks(archive))).map_err(|e| unpacked(&e))
 }
 
 /// A small file's text, empty if there is none; `None` if it is no plain file, or too long to be meant.

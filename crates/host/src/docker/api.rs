@@ -1,6 +1,6 @@
 //! The clients of one host's Docker: connections through [`Access`], API version agreed on first use.
 
-use super::{names::Names, raw};
+use super::{known::Known, names::Names, raw};
 use crate::{
     access::{Access, Class, Io},
     error::{self, DockerError},
@@ -19,15 +19,14 @@ use hyper_util::{
 use plimsoll_lifecycle::ports::HostError;
 use plimsoll_types::Code;
 use std::{
-    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// The oldest API that is spoken: Docker 20.10.
@@ -36,8 +35,6 @@ const OLDEST: (usize, usize) = (1, 41);
 const IDLE_CONNECTIONS: usize = 4;
 /// How long: a few polls.
 const IDLE: Duration = Duration::from_secs(20);
-/// Images known to have an account: more than a host has in use; past it they are looked into again.
-const IMAGES_KNOWN: usize = 1024;
 /// bollard's own limit for an answer's head, in seconds. Each operation has a shorter deadline of its own, except a pull.
 const ANSWER_S: u64 = 600;
 
@@ -53,8 +50,9 @@ pub(crate) struct Api {
     pub(crate) commits: Names,
     /// How many CPUs Docker said it has; zero until it was asked.
     cpus: AtomicU64,
-    /// Ids of images whose passwd file knows the sandboxes' user.
-    accounts: Mutex<HashSet<String>>,
+    /// What Docker called the machine's architecture, once it was asked.
+    architecture: OnceLock<String>,
+    pub(crate) known: Known,
     agreed: Mutex<Option<Clients>>,
 }
 
@@ -83,7 +81,8 @@ impl Api {
             workspaces: Names::default(),
             commits: Names::default(),
             cpus: AtomicU64::new(0),
-            accounts: Mutex::default(),
+            architecture: OnceLock::new(),
+            known: Known::default(),
             agreed: Mutex::new(None),
         }
     }
@@ -99,25 +98,21 @@ impl Api {
         }
     }
 
+    /// The machine's architecture in Docker's words.
+    pub(crate) async fn architecture(&self) -> Result<String, HostError> {
+        if let Some(known) = self.architecture.get() {
+            return Ok(known.clone());
+        }
+        let info = self.call().await?.info().await.map_err(|e| error::docker("describe itself", e))?;
+        let said = info.architecture.unwrap_or_default();
+        Ok(self.architecture.get_or_init(|| said).clone())
+    }
+
     /// Remembers what Docker says of its CPUs; zero if it says nothing.
     pub(crate) fn learn_cpus(&self, said: Option<i64>) -> u64 {
         let cpus = said.and_then(|cpus| u64::try_from(cpus).ok()).unwrap_or(0);
         self.cpus.store(cpus, Ordering::Relaxed);
         cpus
-    }
-
-    /// Whether this image is known to have an account for the sandboxes' user.
-    pub(crate) fn has_account(&self, image_id: &str) -> bool {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).contains(image_id)
-    }
-
-    /// Remembers that it has.
-    pub(crate) fn learn_account(&self, image_id: &str) {
-        let mut known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= IMAGES_KNOWN {
-            known.clear();
-        }
-        known.insert(image_id.to_owned());
     }
 
     /// The client for calls.
@@ -202,7 +197,13 @@ impl Api {
             .build(connector);
         let transport = move |request: BollardRequest| {
             let client = client.clone();
-            async move { client.request(request).await.map_err(bollard::errors::Error::from) }
+            async move {
+                let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+                let began = Instant::now();
+                let answer = client.request(request).await.map_err(bollard::errors::Error::from);
+                tracing::trace!(%method, path, took = ?began.elapsed(), "asked Docker");
+                answer
+            }
         };
         let version = ClientVersion { major_version, minor_version };
         Docker::connect_with_custom_transport(transport, Some("http://docker"), ANSWER_S, &version)

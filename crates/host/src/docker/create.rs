@@ -18,19 +18,11 @@ const ATTEMPTS: usize = 4;
 pub(crate) async fn create(api: &Api, plan: &ContainerPlan) -> Result<ContainerSeen, HostError> {
     seen::check_name(&plan.name)?;
     for _ in 0..ATTEMPTS {
-        if let Some(holder) = holder(api, plan).await? {
+        let (holder, image_id) = tokio::try_join!(holder(api, plan), image::id(api, &plan.image))?;
+        if let Some(holder) = holder {
             let found = seen::from_inspect(&holder);
             match judge(plan, &found) {
-                Verdict::Adopt => {
-                    let _alone = api.workspaces.lock(&plan.workspace.volume).await;
-                    workspace::own(api, plan).await?;
-                    if found.state == ContainerState::Created {
-                        let image = holder.image.as_deref().unwrap_or_default();
-                        account::ensure(api, &found.id, image).await?;
-                        attributes::restore(api, plan, &found.id, image).await?;
-                    }
-                    return Ok(found);
-                }
+                Verdict::Adopt => return adopt(api, plan, &holder, found).await,
                 Verdict::Broken => remove::container(api, &found.id).await?,
                 Verdict::Fence => {
                     let name = naming::fenced(&found.name, found.generation.unwrap_or_default());
@@ -40,7 +32,7 @@ pub(crate) async fn create(api: &Api, plan: &ContainerPlan) -> Result<ContainerS
                 Verdict::Foreign => return Err(foreign(api, plan)),
             }
         }
-        match make(api, plan).await? {
+        match make(api, plan, &image_id.ok_or_else(|| no_image(api, plan))?).await? {
             Some(made) => return Ok(made),
             None => continue,
         }
@@ -49,21 +41,34 @@ pub(crate) async fn create(api: &Api, plan: &ContainerPlan) -> Result<ContainerS
     Err(error::transient(Code::Conflict, text))
 }
 
+/// The container that an earlier try made: whoever made it may have died before it was complete.
+async fn adopt(
+    api: &Api,
+    plan: &ContainerPlan,
+    holder: &ContainerInspectResponse,
+    found: ContainerSeen,
+) -> Result<ContainerSeen, HostError> {
+    let image_id = holder.image.as_deref().unwrap_or_default();
+    let _alone = api.workspaces.lock(&plan.workspace.volume).await;
+    workspace::own(api, plan, image_id, false).await?;
+    if found.state == ContainerState::Created {
+        fill_in(api, plan, &found.id, image_id).await?;
+    }
+    Ok(found)
+}
+
 /// One try; `None` if somebody else has the name, or took the network away.
-async fn make(api: &Api, plan: &ContainerPlan) -> Result<Option<ContainerSeen>, HostError> {
-    let found = image::inspect(api, &plan.image).await?;
-    let found = found.ok_or_else(|| no_image(api, plan))?;
+async fn make(api: &Api, plan: &ContainerPlan, image_id: &str) -> Result<Option<ContainerSeen>, HostError> {
     // Held until the container uses the workspace, so that it is not removed as left over in between.
     let _alone = api.workspaces.lock(&plan.workspace.volume).await;
-    let image_id = found.id.as_deref().unwrap_or(plan.image.as_str());
     if plan.from_snapshot {
         // Docker fills only an empty volume: what an interrupted try left half-filled would silently be kept.
         workspace::clear(api, &plan.workspace, plan.cluster).await?;
     }
-    workspace::prepare(api, plan, image_id).await?;
     // Held until the container uses the network, so that it is not removed as idle in between.
     let _networks = api.networks.read().await;
-    let network = network::ensure(api, &plan.network, plan.cluster).await?;
+    let prepared = workspace::prepare(api, plan, image_id);
+    let (empty, network) = tokio::try_join!(prepared, network::ensure(api, &plan.network, plan.cluster))?;
     let options = CreateContainerOptionsBuilder::new().name(&plan.name).build();
     let body = hardening::body(plan, &network, api.cpus().await?);
     let id = match api.call().await?.create_container(Some(options), body).await.map_err(DockerError::from) {
@@ -71,16 +76,25 @@ async fn make(api: &Api, plan: &ContainerPlan) -> Result<Option<ContainerSeen>, 
         Err(DockerError::Lost(lost)) => return Err(lost),
         Err(DockerError::Refused(refused)) if refused.status == 409 => return Ok(None),
         // Another node found it idle in between.
-        Err(DockerError::Refused(refused)) if network::is_gone(&refused) => return Ok(None),
+        Err(DockerError::Refused(refused)) if network::is_gone(&refused) => {
+            api.known.forget_networks();
+            return Ok(None);
+        }
         Err(DockerError::Refused(refused)) => return Err(refusal(api, plan, refused)),
     };
-    workspace::own(api, plan).await?;
-    account::ensure(api, &id, image_id).await?;
-    attributes::restore(api, plan, &id, image_id).await?;
-    let made = seen::inspect(api, &id).await?;
-    let gone =
-        || error::transient(Code::Conflict, format!("container {} was removed while it was made; retry", plan.name));
-    made.map(Some).ok_or_else(gone)
+    tokio::try_join!(workspace::own(api, plan, image_id, empty), fill_in(api, plan, &id, image_id))?;
+    api.known.learn_made(&id);
+    Ok(Some(seen::just_made(plan, id)))
+}
+
+/// What the image alone does not give a container that was not started yet. A snapshot has the account that its container was given before
+/// it ever ran; only a snapshot has attributes to give back.
+async fn fill_in(api: &Api, plan: &ContainerPlan, id: &str, image_id: &str) -> Result<(), HostError> {
+    if plan.from_snapshot {
+        attributes::restore(api, plan, id, image_id).await
+    } else {
+        account::ensure(api, id, image_id).await
+    }
 }
 
 /// Who has the name. Docker also finds containers by a part of their id, so the name is compared.

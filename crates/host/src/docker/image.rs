@@ -40,10 +40,23 @@ pub(crate) async fn ensure(api: &Api, image: &ImageRef) -> Result<(), HostError>
     }
 }
 
+/// The id of an image; `None` if it is not there. One that was there just now is.
+pub(crate) async fn id(api: &Api, image: &ImageRef) -> Result<Option<String>, HostError> {
+    if let Some(id) = api.known.image(image.as_str()) {
+        return Ok(Some(id));
+    }
+    Ok(inspect(api, image).await?.map(|found| found.id.unwrap_or_else(|| image.as_str().to_owned())))
+}
+
 /// What Docker knows of an image; `None` if it is not there.
 pub(crate) async fn inspect(api: &Api, image: &ImageRef) -> Result<Option<ImageInspect>, HostError> {
     match api.call().await?.inspect_image(image.as_str()).await.map_err(DockerError::from) {
-        Ok(found) => Ok(Some(found)),
+        Ok(found) => {
+            if let Some(id) = &found.id {
+                api.known.learn_image(image.as_str(), id);
+            }
+            Ok(Some(found))
+        }
         Err(error) if error.status() == Some(404) => Ok(None),
         Err(error) => Err(error::docker("inspect an image", error)),
     }

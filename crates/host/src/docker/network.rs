@@ -22,9 +22,20 @@ use std::collections::HashMap;
 /// always used by its id, the oldest of several counts, and the one that came second is removed by whoever made it.
 pub(crate) async fn ensure(api: &Api, plan: &NetworkPlan, cluster: ClusterId) -> Result<String, HostError> {
     seen::check_name(&plan.name)?;
-    if let Some(id) = find(api, plan, cluster).await? {
+    // By cluster as well: a name that is another cluster's must be refused each time.
+    let known = format!("{cluster}/{}", plan.name);
+    if let Some(id) = api.known.network(&known) {
         return Ok(id);
     }
+    let id = match find(api, plan, cluster).await? {
+        Some(id) => id,
+        None => make(api, plan, cluster).await?,
+    };
+    api.known.learn_network(&known, &id);
+    Ok(id)
+}
+
+async fn make(api: &Api, plan: &NetworkPlan, cluster: ClusterId) -> Result<String, HostError> {
     let request = NetworkCreateRequest {
         name: plan.name.clone(),
         driver: Some("bridge".to_owned()),
@@ -84,8 +95,9 @@ pub(crate) fn is_gone(refused: &Refused) -> bool {
     refused.status == 404 && message.contains("network") && message.contains("not found")
 }
 
-/// Removes our networks that no container uses, stopped ones included.
+/// Removes our networks that no container uses, stopped ones included. Whoever calls it holds [`Api::networks`], so that none is made meanwhile.
 pub(crate) async fn remove_idle(api: &Api, cluster: ClusterId) -> Result<(), HostError> {
+    api.known.forget_networks();
     for network in list(api, "label", &format!("{}={cluster}", label::CLUSTER)).await? {
         let name = network.name.unwrap_or_default();
         let Some(id) = network.id.filter(|_| network.driver.as_deref() == Some("bridge")) else { continue };

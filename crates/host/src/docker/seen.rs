@@ -12,14 +12,34 @@ use bollard::{
 };
 use plimsoll_lifecycle::{
     naming::label,
-    ports::{ContainerSeen, ContainerState, HostError},
+    ports::{ContainerPlan, ContainerSeen, ContainerState, HostError},
 };
 use plimsoll_types::{ClusterId, Code, Generation, OperationId, Timestamp};
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// Looks at one container; `None` if there is none.
 pub(crate) async fn inspect(api: &Api, container: &str) -> Result<Option<ContainerSeen>, HostError> {
     Ok(details(api, container).await?.map(|found| from_inspect(&found)))
+}
+
+/// A container that Docker has just made as it was asked to.
+pub(crate) fn just_made(plan: &ContainerPlan, id: String) -> ContainerSeen {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ContainerSeen {
+        id,
+        name: plan.name.clone(),
+        state: ContainerState::Created,
+        cluster: Some(plan.cluster),
+        sandbox: Some(plan.sandbox),
+        generation: Some(plan.generation),
+        operation: Some(plan.operation),
+        ports: Vec::new(),
+        created_at: Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
+    }
 }
 
 /// All that Docker knows of a container; `None` if there is none.

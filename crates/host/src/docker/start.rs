@@ -17,30 +17,28 @@ const LAST_LINES: u32 = 20;
 
 /// Starts it, or finds it running.
 pub(crate) async fn start(api: &Api, container: &str) -> Result<ContainerSeen, HostError> {
-    let found = look(api, container).await?;
-    let before = seen::from_inspect(&found);
-    if before.state == ContainerState::Running {
-        return Ok(before);
-    }
-    if before.name.contains(".fenced-") {
-        let text = format!("container {} was fenced: a newer incarnation of its sandbox exists", before.name);
-        return Err(error::transient(Code::Conflict, text));
-    }
-    match api.call().await?.start_container(&before.id, None).await.map_err(DockerError::from) {
-        Ok(()) => {}
-        Err(DockerError::Lost(lost)) => return Err(lost),
-        Err(DockerError::Refused(refused)) if network::is_gone(&refused) && before.state == ContainerState::Created => {
-            // It never ran and never can: the next create makes both anew.
-            remove::container(api, &before.id).await?;
-            let text =
-                format!("the network of {} on host {} was removed before it started; retry", before.name, api.name);
+    // What was made here a moment ago has neither run nor been fenced since.
+    let id = if api.known.take_made(container) {
+        container.to_owned()
+    } else {
+        let before = seen::from_inspect(&look(api, container).await?);
+        if before.state == ContainerState::Running {
+            return Ok(before);
+        }
+        if before.name.contains(".fenced-") {
+            let text = format!("container {} was fenced: a newer incarnation of its sandbox exists", before.name);
             return Err(error::transient(Code::Conflict, text));
         }
-        Err(DockerError::Refused(refused)) => return Err(refusal(api, &before, &refused)),
+        before.id
+    };
+    match api.call().await?.start_container(&id, None).await.map_err(DockerError::from) {
+        Ok(()) => {}
+        Err(DockerError::Lost(lost)) => return Err(lost),
+        Err(DockerError::Refused(refused)) => return Err(refused_start(api, &id, &refused).await?),
     }
     let started = Instant::now();
     loop {
-        let found = look(api, &before.id).await?;
+        let found = look(api, &id).await?;
         let now = seen::from_inspect(&found);
         match now.state {
             ContainerState::Running if hardening::is_idle(&found) || started.elapsed() >= limits::SETTLE => {
@@ -53,6 +51,19 @@ pub(crate) async fn start(api: &Api, container: &str) -> Result<ContainerSeen, H
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Why Docker did not start it. One that never ran and whose network is gone never can: the next create makes both anew.
+async fn refused_start(api: &Api, id: &str, refused: &Refused) -> Result<HostError, HostError> {
+    let container = seen::from_inspect(&look(api, id).await?);
+    if network::is_gone(refused) && container.state == ContainerState::Created {
+        api.known.forget_networks();
+        remove::container(api, id).await?;
+        let name = &container.name;
+        let text = format!("the network of {name} on host {} was removed before it started; retry", api.name);
+        return Ok(error::transient(Code::Conflict, text));
+    }
+    Ok(refusal(api, &container, refused))
 }
 
 async fn look(api: &Api, container: &str) -> Result<ContainerInspectResponse, HostError> {

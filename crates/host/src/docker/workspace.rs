@@ -27,27 +27,32 @@ use std::collections::HashMap;
 /// Which image the helper of a later removal can run: the sandbox's own, as an image id.
 const IMAGE_LABEL: &str = "plimsoll.image";
 
-const MAKE: &str = "mkdir -p -- \"$1\"\n";
-const OWN: &str = "[ \"$(stat -c %u:%g -- \"$1\")\" = \"$2\" ] || chown -- \"$2\" \"$1\"\n";
+/// Makes a folder that is the user's. One that is there keeps its mode, and what is in it; where it is empty the script says so.
+const MAKE: &str = "mkdir -p -- \"$1\" || exit 1\n\
+    [ \"$(stat -c %u:%g -- \"$1\")\" = \"$2\" ] || chown -- \"$2\" \"$1\" || exit 2\n\
+    for f in \"$1\"/* \"$1\"/.[!.]* \"$1\"/..?*; do [ ! -e \"$f\" ] && [ ! -L \"$f\" ] || exit 0; done; echo empty\n";
+/// What Docker filled is its user's again; the script says if it was not.
+const OWN: &str = "[ \"$(stat -c %u:%g -- \"$1\")\" = \"$2\" ] || { chown -- \"$2\" \"$1\" && echo changed; }\n";
 const REMOVE: &str = "rm -rf -- \"$1\" && [ ! -e \"$1\" ]\n";
 
 /// Before the container: the folder must exist when Docker mounts the volume. The volume comes first: only it can be listed, so a
-/// folder without one would be left for ever by whoever dies in between.
-pub(crate) async fn prepare(api: &Api, plan: &ContainerPlan, image_id: &str) -> Result<(), HostError> {
+/// folder without one would be left for ever by whoever dies in between. Answers whether it is empty and the user's, as far as is known.
+pub(crate) async fn prepare(api: &Api, plan: &ContainerPlan, image_id: &str) -> Result<bool, HostError> {
     let workspace = &plan.workspace;
     check(workspace)?;
     volume(api, plan, image_id).await?;
-    let made = api.access.command(Class::Call, MAKE, &[&workspace.source]).await?;
-    if !made.succeeded() {
-        let stderr = error::tidy(&String::from_utf8_lossy(&made.stderr));
-        if error::is_full(&stderr) {
-            let text = format!("host {} has no room for folder {}: {stderr}", api.name, workspace.source);
-            return Err(error::this_host(Code::HostFull, text));
-        }
-        tracing::debug!(host = api.name, stderr, "the login user may not make the folder; a helper container does");
-        own_by_helper(api, plan).await?;
+    let made = api.access.command(Class::Call, MAKE, &[&workspace.source, &sandbox_user()]).await?;
+    if made.succeeded() {
+        return Ok(made.stdout.ends_with(b"empty\n"));
     }
-    Ok(())
+    let stderr = error::tidy(&String::from_utf8_lossy(&made.stderr));
+    if error::is_full(&stderr) {
+        let text = format!("host {} has no room for folder {}: {stderr}", api.name, workspace.source);
+        return Err(error::this_host(Code::HostFull, text));
+    }
+    tracing::debug!(host = api.name, stderr, "the login user may not make the folder; a helper container does");
+    own_by_helper(api, plan).await?;
+    Ok(false)
 }
 
 /// Every workspace of a cluster, by its volume; a volume of ours that stands for no folder is none.
@@ -63,15 +68,20 @@ pub(crate) async fn list(api: &Api, cluster: ClusterId) -> Result<Vec<Mount>, Ho
 }
 
 /// After the container was created: Docker has then copied what the image holds at the mount's target into an empty volume,
-/// and with it the owner of the image's folder, often root.
+/// and with it the owner of the image's folder, often root. An image that was seen to leave an `empty` folder its user does so each time.
 /// A snapshot's folder has the owner that the sandbox gave it.
-pub(crate) async fn own(api: &Api, plan: &ContainerPlan) -> Result<(), HostError> {
-    if plan.from_snapshot {
+pub(crate) async fn own(api: &Api, plan: &ContainerPlan, image_id: &str, empty: bool) -> Result<(), HostError> {
+    if plan.from_snapshot || (empty && api.known.leaves_owner(image_id)) {
         return Ok(());
     }
-    let owner = sandbox_user();
-    let owned = api.access.command(Class::Call, OWN, &[&plan.workspace.source, &owner]).await?;
-    if owned.succeeded() { Ok(()) } else { own_by_helper(api, plan).await }
+    let owned = api.access.command(Class::Call, OWN, &[&plan.workspace.source, &sandbox_user()]).await?;
+    if !owned.succeeded() {
+        return own_by_helper(api, plan).await;
+    }
+    if empty && owned.stdout.is_empty() {
+        api.known.learn_leaves_owner(image_id);
+    }
+    Ok(())
 }
 
 async fn own_by_helper(api: &Api, plan: &ContainerPlan) -> Result<(), HostError> {
@@ -157,6 +167,9 @@ pub(crate) async fn clear(api: &Api, workspace: &Mount, cluster: ClusterId) -> R
         remove_by_helper(api, workspace, cluster, image, sandbox)
             .await
             .map_err(|error| refused(api, "remove", workspace, &error))?;
+    }
+    if volume.is_none() {
+        return Ok(());
     }
     match api
         .call()

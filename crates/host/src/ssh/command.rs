@@ -32,7 +32,7 @@ fn take(buffer: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// One word for any shell: in single quotes, with those inside written as `'\''`.
-fn quote(arg: &str) -> String {
+pub(super) fn quote(arg: &str) -> String {
     format!("'{}'", arg.replace('\'', "'\\''"))
 }
 

@@ -6,6 +6,7 @@ use super::{
     link::Link,
     login::{Connection, Login},
     pool::{Lease, Pool},
+    shell::Shell,
 };
 use crate::{
     access::{Class, Output},
@@ -22,7 +23,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
 
 /// Docker's socket on every host.
@@ -32,9 +33,6 @@ const SOCKET: &str = "/var/run/docker.sock";
 const CALL_CHANNELS: usize = 16;
 /// The same for polls, apart, so that no amount of calls keeps a host from being seen.
 const POLL_CHANNELS: usize = 8;
-/// Session channels for scripts: MaxSessions is 10 by default and often hardened to 2; one more is the poll's own.
-const CALL_SESSIONS: usize = 1;
-
 pub(crate) struct SshHost {
     login: Arc<Login>,
     link: Link,
@@ -42,7 +40,8 @@ pub(crate) struct SshHost {
     forward: Forward,
     call_channels: Arc<Semaphore>,
     poll_channels: Arc<Semaphore>,
-    call_sessions: Semaphore,
+    /// The one session for calls' scripts, open between them: MaxSessions is 10 by default and often hardened to 2; one more is the poll's own.
+    shell: Mutex<Option<Shell>>,
     poll_sessions: Semaphore,
 }
 
@@ -69,7 +68,7 @@ impl SshHost {
             forward: Forward::new(Arc::clone(&login)),
             call_channels: Arc::new(Semaphore::new(CALL_CHANNELS)),
             poll_channels: Arc::new(Semaphore::new(POLL_CHANNELS)),
-            call_sessions: Semaphore::new(CALL_SESSIONS),
+            shell: Mutex::new(None),
             poll_sessions: Semaphore::new(1),
             login,
         }
@@ -101,15 +100,17 @@ impl SshHost {
         self.forward.open(place).await
     }
 
-    /// Runs a fixed script on the machine.
+    /// Runs a fixed script on the machine. One of a call's may be run twice if the connection breaks under it.
     pub(crate) async fn command(&self, class: Class, script: &str, args: &[&str]) -> Result<Output, HostError> {
-        let sessions = match class {
-            Class::Poll => &self.poll_sessions,
-            Class::Call | Class::Stream => &self.call_sessions,
+        let ran = match class {
+            Class::Poll => {
+                let _permit = self.poll_sessions.acquire().await.map_err(|_| self.lost("it is shutting down"))?;
+                let connection = self.link.get().await?;
+                command::run(&connection.handle, script, args).await
+            }
+            Class::Call | Class::Stream => self.tell(script, args).await?,
         };
-        let _permit = sessions.acquire().await.map_err(|_| self.lost("it is shutting down"))?;
-        let connection = self.link.get().await?;
-        command::run(&connection.handle, script, args).await.map_err(|error| match error {
+        ran.map_err(|error| match error {
             russh::Error::ChannelOpenFailure(_) | russh::Error::RequestDenied => error::this_host(
                 Code::SshDenied,
                 format!(
@@ -119,6 +120,34 @@ impl SshHost {
             ),
             error => self.lost(&error::chain(&error)),
         })
+    }
+
+    /// Tells the open shell a script, or one that is opened for it.
+    async fn tell(&self, script: &str, args: &[&str]) -> Result<Result<Output, russh::Error>, HostError> {
+        let mut kept = self.shell.lock().await;
+        let connection = self.link.get().await?;
+        // Taken out until it has answered: whoever gives up waiting leaves no half-read shell behind.
+        if let Some(mut shell) = kept.take().filter(|shell| shell.is_of(&connection))
+            && let Ok(Some(output)) = shell.run(script, args).await
+        {
+            *kept = Some(shell);
+            return Ok(Ok(output));
+        }
+        let mut shell = match Shell::open(connection).await {
+            Ok(shell) => shell,
+            Err(error) => return Ok(Err(error)),
+        };
+        match shell.run(script, args).await {
+            Ok(Some(output)) => {
+                *kept = Some(shell);
+                Ok(Ok(output))
+            }
+            // A user without a shell: its login program says so and ends.
+            Ok(None) => {
+                Ok(Ok(Output { code: None, stdout: Vec::new(), stderr: b"the login user has no shell".to_vec() }))
+            }
+            Err(error) => Ok(Err(russh::Error::IO(error))),
+        }
     }
 
     async fn streamlocal(&self, connection: &Connection) -> Result<ChannelStream<Msg>, HostError> {

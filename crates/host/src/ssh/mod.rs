@@ -10,6 +10,7 @@ mod link;
 mod login;
 mod pin;
 mod pool;
+mod shell;
 
 pub(crate) use host::{SshHost, SshStream};
 pub(crate) use login::{Login, host_key};

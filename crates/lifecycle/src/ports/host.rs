@@ -265,6 +265,10 @@ pub trait HostDriver: Send + Sync + 'static {
     /// Makes sure that a snapshot is on the host under its local name, by digest; answers with the bytes that were fetched.
     async fn pull(&self, image: &SnapshotImage) -> Result<ByteCount, HostError>;
 
+    /// A snapshot is about to be pulled, and a container of it made on this network: what can be made ready for that is, so that it takes
+    /// less time then. Nothing depends on it, and a failure means nothing.
+    async fn expect(&self, _network: &NetworkPlan, _cluster: ClusterId) {}
+
     /// Stops a replaced container and gives it this name; missing is success.
     async fn fence(&self, container: &str, name: &str) -> Result<(), HostError>;
 

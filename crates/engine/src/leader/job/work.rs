@@ -7,8 +7,9 @@ use crate::{
     node::Node,
 };
 use plimsoll_lifecycle::{
+    naming,
     planner::{self, Plan, Planned, Side, Step, WorkFacts},
-    ports::{ContainerSeen, HostDriver, HostError, HostFailure, Pushed},
+    ports::{CommitPlan, ContainerSeen, HostDriver, HostError, HostFailure, Pushed},
 };
 use plimsoll_state::{
     Command, Snapshot, Stage, Stored, Work, WorkKind,
@@ -16,6 +17,7 @@ use plimsoll_state::{
 };
 use plimsoll_types::{Bytes, Code, Health, Phase, Timestamp};
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -189,7 +191,7 @@ impl Carry<'_> {
             }
             Step::Thaw(id) => driver.thaw(id).await?,
             Step::CommitImage(plan) => driver.commit(plan).await?,
-            Step::PushImage(plan) => found.pushed = Some(driver.push(plan).await?),
+            Step::PushImage(plan) => found.pushed = Some(self.push(driver, plan).await?),
             Step::RecordSnapshot => self.record(found).await?,
             Step::PullImage(image) => found.fetched = driver.pull(image).await.map_err(pulling)?,
             Step::CreateContainer(plan) => found.made = Some(driver.create_container(plan).await?),
@@ -218,11 +220,28 @@ impl Carry<'_> {
         Ok(())
     }
 
+    /// Pushes; where the sandbox goes to is made ready for it meanwhile.
+    async fn push(&self, driver: &dyn HostDriver, plan: &CommitPlan) -> Result<Pushed, HostError> {
+        let sandbox = &self.view.sandbox;
+        let network = naming::network(&self.view.policy, &sandbox.tenant);
+        let ahead = async {
+            if let Some(there) = &self.there {
+                there.expect(&network, self.view.cluster).await;
+            }
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            pushed = driver.push(plan) => pushed,
+            // Not waited for.
+            never = ahead => match never {},
+        }
+    }
+
     async fn record(&self, found: &Found) -> Result<(), Stop> {
         let Some(pushed) = &found.pushed else { return Err(Stop::Moved) };
         let sandbox = &self.view.sandbox;
         let stored = Stored {
-            repository: plimsoll_lifecycle::naming::repository(self.view.cluster, &sandbox.tenant, sandbox.id).into(),
+            repository: naming::repository(self.view.cluster, &sandbox.tenant, sandbox.id).into(),
             digest: pushed.digest,
             size: pushed.size,
             sent: pushed.sent,

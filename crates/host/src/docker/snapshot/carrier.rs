@@ -46,10 +46,10 @@ pub(super) fn name(plan: &CommitPlan) -> String {
     naming::carrier(plan.snapshot)
 }
 
-/// Creates and runs it on this image, and waits for its end. It is there to be committed afterwards.
+/// Creates and runs it on this image, and waits for its end. It is there to be committed afterwards. What an earlier try left of it must be
+/// gone.
 pub(super) async fn run(api: &Api, plan: &CommitPlan, image: &str) -> Result<Carried, HostError> {
     let name = name(plan);
-    helper::remove(api, &name, plan.cluster).await?;
     let options = CreateContainerOptionsBuilder::new().name(&name).build();
     let made = api.call().await?.create_container(Some(options), body(plan, image)).await;
     made.map_err(|e| error::docker("create a helper container", e))?;

@@ -51,7 +51,8 @@ files() {
       b=$(cd -- "$dst" && seen "$@" 2>/dev/null) && [ "$a" = "$b" ] && return 1
       return 0
     }
-    differ "$@" || exit 0
+    # xargs runs this once even where there is nothing of the kind.
+    [ $# -gt 0 ] && differ "$@" || exit 0
     for f; do
       if differ "$f"; then rm -rf -- "$dst/$f" && cp -a -- "$f" "$dst/$f" || exit 1; fi
     done' sh)

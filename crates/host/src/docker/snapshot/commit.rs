@@ -22,6 +22,7 @@ use std::collections::HashMap;
 pub(crate) const SQUASH_AT: usize = 60;
 
 /// Makes the image; what an earlier try left is replaced. A try that failed leaves nothing: a full disk is not kept full by half a copy.
+/// One that succeeded leaves its helper and the half without the workspace to [`tidy`], because a sandbox may stand still meanwhile.
 pub(crate) async fn commit(api: &Api, plan: &CommitPlan, squash_at: usize) -> Result<(), HostError> {
     let made = take(api, plan, squash_at).await;
     if let Err(error) = &made
@@ -35,11 +36,14 @@ pub(crate) async fn commit(api: &Api, plan: &CommitPlan, squash_at: usize) -> Re
 
 /// Removes everything that is named after the snapshot.
 async fn discard(api: &Api, plan: &CommitPlan) -> Result<(), HostError> {
+    tidy(api, plan).await?;
+    local::remove(api, &naming::snapshot_image(plan.cluster, plan.snapshot)).await
+}
+
+/// Removes what was only on the way to the snapshot's image. Whoever dies before leaves it to the next try, or to the reconciler.
+pub(super) async fn tidy(api: &Api, plan: &CommitPlan) -> Result<(), HostError> {
     helper::remove(api, &carrier::name(plan), plan.cluster).await?;
-    for name in [naming::snapshot_image(plan.cluster, plan.snapshot), local::root_name(plan)] {
-        local::remove(api, &name).await?;
-    }
-    Ok(())
+    local::remove(api, &local::root_name(plan)).await
 }
 
 async fn take(api: &Api, plan: &CommitPlan, squash_at: usize) -> Result<(), HostError> {
@@ -52,27 +56,24 @@ async fn take(api: &Api, plan: &CommitPlan, squash_at: usize) -> Result<(), Host
         return Err(error::transient(Code::Conflict, text));
     }
     let base = found.image.unwrap_or_default();
-    let base = local::inspect(api, &base).await?.ok_or_else(|| local::no_image(api, &base))?;
+    let (base, earlier, ()) = tokio::try_join!(
+        async { local::inspect(api, &base).await?.ok_or_else(|| local::no_image(api, &base)) },
+        earlier(api, plan),
+        discard(api, plan)
+    )?;
     check_volumes(&base, plan)?;
     let environment = blank(found.config.and_then(|config| config.env), base.config.and_then(|config| config.env));
 
-    discard(api, plan).await?;
     let (image, root) = (naming::snapshot_image(plan.cluster, plan.snapshot), local::root_name(plan));
-    let carrier = carrier::name(plan);
     make(api, &container.id, &root, environment).await?;
-    let below = local::inspect(api, &root).await?.ok_or_else(|| local::no_image(api, &root))?;
-    let below = below.root_fs.and_then(|root| root.layers).unwrap_or_default();
-    let from = previous(api, plan, &below, squash_at).await?.unwrap_or_else(|| root.clone());
+    let from = previous(api, earlier, &root, squash_at).await?.unwrap_or(root);
     let carried = carrier::run(api, plan, &from).await?;
-    make(api, &carrier, &image, Vec::new()).await?;
-    helper::remove(api, &carrier, plan.cluster).await?;
+    make(api, &carrier::name(plan), &image, Vec::new()).await?;
     let layers = local::inspect(api, &image).await?.and_then(|image| image.root_fs?.layers).unwrap_or_default();
     if carried == Carried::Flatten || layers.len() >= squash_at {
         squash::squash(api, plan, &image).await?;
     }
-    local::remove(api, &root).await?;
-    let ours = [format!("{}={}", label::CLUSTER, plan.cluster), format!("{}={}", label::SANDBOX, plan.sandbox)];
-    local::nameless(api, &ours).await
+    Ok(())
 }
 
 /// The sandbox's own variables without their values. The seal takes them away; until then the values are not even in the image that is
@@ -93,26 +94,32 @@ async fn make(api: &Api, container: &str, name: &str, environment: Vec<String>) 
     made.map(drop).map_err(|e| error::docker("commit a container", e))
 }
 
-/// An earlier snapshot of the sandbox that is here and has the same root filesystem: only what changed in the workspace since is new then.
-async fn previous(
-    api: &Api,
-    plan: &CommitPlan,
-    below: &[String],
-    squash_at: usize,
-) -> Result<Option<String>, HostError> {
+/// The ids of earlier snapshots of the sandbox that are here, the newest first.
+async fn earlier(api: &Api, plan: &CommitPlan) -> Result<Vec<String>, HostError> {
     let filters = HashMap::from([("label", vec![format!("{}={}", label::SANDBOX, plan.sandbox)])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let mut images = api.call().await?.list_images(Some(options)).await.map_err(|e| error::docker("list images", e))?;
     images.sort_by_key(|image| std::cmp::Reverse(image.created));
-    let (ours, this) = (format!("{}:", naming::snapshot_images(plan.cluster)), local::root_name(plan));
-    for image in images {
-        let named = image.repo_tags.iter().any(|tag| tag.starts_with(&ours) && *tag != this && local::is_whole(tag));
-        if !named {
-            continue;
-        }
-        let layers = local::inspect(api, &image.id).await?.and_then(|image| image.root_fs?.layers).unwrap_or_default();
-        if layers.len() > below.len() && layers.len() + 1 < squash_at && layers.starts_with(below) {
-            return Ok(Some(image.id));
+    let (ours, this) = (format!("{}:", naming::snapshot_images(plan.cluster)), plan.snapshot.to_string());
+    let named = |tag: &String| {
+        let other = tag.strip_prefix(&ours).is_some_and(|tag| !tag.starts_with(&this));
+        other && local::is_whole(tag)
+    };
+    images.retain(|image| image.repo_tags.iter().any(named));
+    Ok(images.into_iter().map(|image| image.id).collect())
+}
+
+/// The newest of them that has the same root filesystem: only what changed in the workspace since is new then.
+async fn previous(api: &Api, earlier: Vec<String>, root: &str, squash_at: usize) -> Result<Option<String>, HostError> {
+    if earlier.is_empty() {
+        return Ok(None);
+    }
+    let below = local::inspect(api, root).await?.ok_or_else(|| local::no_image(api, root))?;
+    let below = below.root_fs.and_then(|root| root.layers).unwrap_or_default();
+    for id in earlier {
+        let layers = local::inspect(api, &id).await?.and_then(|image| image.root_fs?.layers).unwrap_or_default();
+        if layers.len() > below.len() && layers.len() + 1 < squash_at && layers.starts_with(&below) {
+            return Ok(Some(id));
         }
     }
     Ok(None)

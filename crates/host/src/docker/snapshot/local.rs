@@ -61,7 +61,7 @@ pub(crate) async fn sweep(api: &Api, cluster: ClusterId) -> Result<(), HostError
 
 /// Removes images with these labels that have no name any more: a commit that was cut short goes on inside Docker, and loses its name
 /// to the next try. Nothing else may be at work on them.
-pub(super) async fn nameless(api: &Api, labels: &[String]) -> Result<(), HostError> {
+async fn nameless(api: &Api, labels: &[String]) -> Result<(), HostError> {
     let filters = HashMap::from([("dangling", vec!["true".to_owned()]), ("label", labels.to_vec())]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let images = api.call().await?.list_images(Some(options)).await.map_err(|e| error::docker("list images", e))?;

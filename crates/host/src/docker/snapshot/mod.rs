@@ -13,9 +13,11 @@ mod local;
 mod progress;
 mod pull;
 mod push;
+mod ready;
 mod squash;
 
 pub(crate) use commit::{SQUASH_AT, commit};
 pub(crate) use local::{list, remove, sweep};
 pub(crate) use pull::{missing as registry_missing, pull};
 pub(crate) use push::push;
+pub(crate) use ready::make_ready;

@@ -18,7 +18,8 @@ use plimsoll_lifecycle::{
     ports::{HostError, Registry, SnapshotImage},
 };
 use plimsoll_types::{Bytes as ByteCount, Code};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Makes sure that the snapshot is here under its local name. The name that the registry gave it stays beside it: it says which digest
 /// it has, and [`local::remove`] takes it away again.
@@ -35,10 +36,14 @@ pub(crate) async fn pull(api: &Api, registry: Option<&Client>, image: &SnapshotI
         None => None,
     };
     let registry = registry.ok_or_else(missing)?;
-    registry.check().await?;
-    let door = api.access.registry(registry.place()?).await?;
+    let ((), door) = tokio::try_join!(registry.check(), api.access.registry(registry.place()?))?;
     let reference = format!("{}{wanted}", door.name());
-    let fetched = fetch(api, registry, image, &reference).await?;
+    let digest = image.digest.to_string();
+    let (fetched, manifest) =
+        tokio::join!(fetch(api, registry, image, &reference), registry.manifest(&image.repository, &digest),);
+    // The sizes are for people: without them the snapshot is here all the same.
+    let manifest = manifest.ok().flatten();
+    let fetched = sizes(manifest.as_ref().map(|manifest| &manifest.body), &fetched?);
     drop(door);
     let (repository, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
     let options = TagImageOptionsBuilder::new().repo(repository).tag(tag).build();
@@ -52,23 +57,30 @@ pub(crate) async fn pull(api: &Api, registry: Option<&Client>, image: &SnapshotI
     Ok(fetched)
 }
 
-async fn fetch(api: &Api, registry: &Client, image: &SnapshotImage, reference: &str) -> Result<ByteCount, HostError> {
+/// Pulls, and answers with the layers that were fetched, by the first digits of their digests.
+async fn fetch(
+    api: &Api,
+    registry: &Client,
+    image: &SnapshotImage,
+    reference: &str,
+) -> Result<BTreeSet<String>, HostError> {
     let login = registry.docker_login();
     let path = format!("/images/create?fromImage={}", escape(reference));
     let build = |path: String| raw::post(&path, &[("x-registry-auth", login.as_str())], Bytes::new());
     let pulling = async {
-        let mut layers: BTreeMap<String, u64> = BTreeMap::new();
-        let mut progress = Progress::new(api.stream(Class::Stream, build, &path).await?);
+        let mut layers = BTreeSet::new();
+        // Not a stream of its own: its lines are read as they come, and the layers come another way.
+        let mut progress = Progress::new(api.stream(Class::Call, build, &path).await?);
         while let Some(line) = progress.next().await? {
             if line.is_retry() {
                 registry.check().await.map_err(DockerError::Lost)?;
             }
-            if line.status == "Downloading" {
-                let most = layers.entry(line.id).or_default();
-                *most = line.current.max(*most);
+            // Of small layers Docker tells no bytes, only that they came.
+            if line.status == "Download complete" || line.status == "Pull complete" {
+                layers.insert(line.id);
             }
         }
-        Ok(ByteCount(layers.values().fold(0, |all, one| all.saturating_add(*one))))
+        Ok(layers)
     };
     match pulling.await {
         Ok(fetched) => Ok(fetched),
@@ -78,6 +90,16 @@ async fn fetch(api: &Api, registry: &Client, image: &SnapshotImage, reference: &
             Err(refusal(api, image, &refused))
         }
     }
+}
+
+/// The size of those layers of a manifest that were fetched.
+fn sizes(manifest: Option<&Value>, fetched: &BTreeSet<String>) -> ByteCount {
+    let layers = manifest.and_then(|manifest| manifest.get("layers")?.as_array());
+    let size = |layer: &Value| {
+        let short = layer.get("digest")?.as_str()?.strip_prefix("sha256:")?.get(..12)?;
+        layer.get("size")?.as_u64().filter(|_| fetched.contains(short))
+    };
+    ByteCount(layers.into_iter().flatten().filter_map(size).fold(0, u64::saturating_add))
 }
 
 fn refusal(api: &Api, image: &SnapshotImage, refused: &Refused) -> HostError {
@@ -102,4 +124,21 @@ fn refusal(api: &Api, image: &SnapshotImage, refused: &Refused) -> HostError {
 pub(crate) fn missing() -> HostError {
     let text = "no registry is configured, so nothing can be snapshot, paused or moved; set registry.url";
     error::permanent(Code::RegistryMissing, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_layers_that_came_are_counted() {
+        let layer = |digit: &str, size: u64| json!({ "digest": format!("sha256:{}", digit.repeat(64)), "size": size });
+        let manifest = json!({ "layers": [layer("a", 100), layer("b", 20), layer("c", 3)] });
+        for (came, bytes) in [(vec![], 0), (vec!["b"], 20), (vec!["a", "c", "d"], 103)] {
+            let came = came.into_iter().map(|digit| digit.repeat(12)).collect();
+            assert_eq!(sizes(Some(&manifest), &came), ByteCount(bytes), "{came:?}");
+        }
+        assert_eq!(sizes(None, &BTreeSet::from(["a".repeat(12)])), ByteCount(0));
+    }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     super::{Api, raw, seen},
-    local,
+    commit, local,
     progress::Progress,
     squash::escape,
 };
@@ -24,29 +24,46 @@ use plimsoll_types::{Bytes as ByteCount, Code};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Pushes and seals.
+/// Pushes and seals. What the commit left on its way goes meanwhile.
 pub(crate) async fn push(api: &Api, registry: &Client, plan: &CommitPlan) -> Result<Pushed, HostError> {
+    let (tidied, pushed) = tokio::join!(commit::tidy(api, plan), push_and_seal(api, registry, plan));
+    if let Err(error) = tidied {
+        tracing::debug!(host = api.name, snapshot = %plan.snapshot, %error, "a part of a snapshot stays for now");
+    }
+    pushed
+}
+
+async fn push_and_seal(api: &Api, registry: &Client, plan: &CommitPlan) -> Result<Pushed, HostError> {
     let image = naming::snapshot_image(plan.cluster, plan.snapshot);
-    let found = local::inspect(api, &image).await?;
+    let place = registry.place()?;
+    // The registry is asked before the host is bothered with it: whether there is anything to push to.
+    let (found, base, architecture, (), door) = tokio::try_join!(
+        local::inspect(api, &image),
+        base(api, plan),
+        api.architecture(),
+        registry.check(),
+        api.access.registry(place),
+    )?;
     found.ok_or_else(|| {
         let text = format!("{} is not on host {}; commit it again", plan.snapshot, api.name);
         error::transient(Code::ImageNotFound, text)
     })?;
-    let base = base(api, plan).await?;
-    let architecture = api.call().await?.info().await.map_err(|e| error::docker("describe itself", e))?.architecture;
-    // Before a host is bothered: whether there is anything to push to.
-    registry.check().await?;
-    let door = api.access.registry(registry.place()?).await?;
     let tag = plan.snapshot.to_string();
     let name = format!("{}/{}", door.name(), plan.repository);
     let options = TagImageOptionsBuilder::new().repo(&name).tag(&tag).build();
     api.call().await?.tag_image(&image, Some(options)).await.map_err(|e| error::docker("name an image", e))?;
     let sent = send(api, registry, &name, &tag).await;
+    let sealing = async {
+        match sent {
+            Ok(sent) => seal(registry, plan, &base, &sent).await,
+            Err(error) => Err(error),
+        }
+    };
     // The image keeps its local name; these would only be in the way of removing it.
-    forget(api, &image, &name).await?;
-    let sealed = seal(registry, plan, &base, &sent?).await?;
+    let (forgotten, sealed) = tokio::join!(forget(api, &image, &name), sealing);
+    forgotten?;
     drop(door);
-    Ok(Pushed { architecture: architecture.unwrap_or_default(), ..sealed })
+    Ok(Pushed { architecture, ..sealed? })
 }
 
 /// Removes the names of the pushed image at the registry.
@@ -68,7 +85,8 @@ async fn send(api: &Api, registry: &Client, name: &str, tag: &str) -> Result<BTr
     let build = |path: String| raw::post(&path, &[("x-registry-auth", login.as_str())], Bytes::new());
     let pushing = async {
         let mut sent = BTreeSet::new();
-        let mut progress = Progress::new(api.stream(Class::Stream, build, &path).await?);
+        // Not a stream of its own: its lines are read as they come, and the layers go another way.
+        let mut progress = Progress::new(api.stream(Class::Call, build, &path).await?);
         while let Some(line) = progress.next().await? {
             // Docker goes on trying for the better part of a minute, and the sandbox may stand still meanwhile.
             if line.is_retry() {
@@ -144,8 +162,11 @@ async fn seal(
     if digest != raw_digest {
         // Nobody knows its digest, but what it says of the container need not stay.
         let gone = async {
-            registry.delete_manifest(repository, &raw_digest.to_string()).await?;
-            registry.delete_blob(repository, &raw_config).await
+            let raw_digest = raw_digest.to_string();
+            tokio::try_join!(
+                registry.delete_manifest(repository, &raw_digest),
+                registry.delete_blob(repository, &raw_config)
+            )
         };
         if let Err(error) = gone.await {
             tracing::warn!(repository, %error, "the configuration of a container stays in the registry");
