@@ -37,6 +37,8 @@ pub(crate) enum Class {
     Call,
     /// Streams somebody else reads, at their pace.
     Stream,
+    /// What Docker tells of a push or a pull while it goes on: small lines, read as they come, for as long as it takes.
+    Report,
 }
 
 /// What a script said.
@@ -113,7 +115,7 @@ impl LocalHost {
     async fn open(&self, class: Class) -> Result<Io, HostError> {
         let permits = match class {
             Class::Poll => &self.polls,
-            Class::Call | Class::Stream => &self.connections,
+            Class::Call | Class::Stream | Class::Report => &self.connections,
         };
         let trouble = |why: String| {
             let socket = self.socket.display();

@@ -152,7 +152,7 @@ impl Api {
             return Ok(clients);
         }
         // A stream's connection is costly; the question goes with the calls.
-        let class = if class == Class::Stream { Class::Call } else { class };
+        let class = if class == Class::Poll { class } else { Class::Call };
         let (server, release) = self.ask_version(class).await?;
         let newest = (bollard::API_DEFAULT_VERSION.major_version, bollard::API_DEFAULT_VERSION.minor_version);
         let version = server.min(newest);

@@ -31,6 +31,8 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// Connections to Docker's socket for calls. OpenSSH counts only session channels against MaxSessions (`session_new` in its
 /// session.c), not `direct-streamlocal` ones, so this is our own bound: more at once only queue inside Docker.
 const CALL_CHANNELS: usize = 16;
+/// The same for reports of pushes and pulls, apart, because they take minutes: a few operations at once on a host, and moves to it.
+const REPORT_CHANNELS: usize = 16;
 /// The same for polls, apart, so that no amount of calls keeps a host from being seen.
 const POLL_CHANNELS: usize = 8;
 pub(crate) struct SshHost {
@@ -39,6 +41,7 @@ pub(crate) struct SshHost {
     pool: Arc<Pool>,
     forward: Forward,
     call_channels: Arc<Semaphore>,
+    report_channels: Arc<Semaphore>,
     poll_channels: Arc<Semaphore>,
     /// The one session for calls' scripts, open between them: MaxSessions is 10 by default and often hardened to 2; one more is the poll's own.
     shell: Mutex<Option<Shell>>,
@@ -67,6 +70,7 @@ impl SshHost {
             pool: Pool::new(Arc::clone(&login)),
             forward: Forward::new(Arc::clone(&login)),
             call_channels: Arc::new(Semaphore::new(CALL_CHANNELS)),
+            report_channels: Arc::new(Semaphore::new(REPORT_CHANNELS)),
             poll_channels: Arc::new(Semaphore::new(POLL_CHANNELS)),
             shell: Mutex::new(None),
             poll_sessions: Semaphore::new(1),
@@ -79,6 +83,7 @@ impl SshHost {
         let channels = match class {
             Class::Poll => &self.poll_channels,
             Class::Call => &self.call_channels,
+            Class::Report => &self.report_channels,
             Class::Stream => {
                 // First the shared connection: it knows whether the host answers, and backs off if not.
                 self.link.get().await?;
@@ -108,7 +113,7 @@ impl SshHost {
                 let connection = self.link.get().await?;
                 command::run(&connection.handle, script, args).await
             }
-            Class::Call | Class::Stream => self.tell(script, args).await?,
+            Class::Call | Class::Stream | Class::Report => self.tell(script, args).await?,
         };
         ran.map_err(|error| match error {
             russh::Error::ChannelOpenFailure(_) | russh::Error::RequestDenied => error::this_host(

@@ -57,11 +57,9 @@ const LISTED: &str = r#"cd "$1"; find . -print0 | sort -z | xargs -0 getfattr -h
 /// Everything that must be the same, one line a path, by what is on the host's disk. Not the times of folders: Docker fills a volume so
 /// that they are new. `$1` is the folder.
 const FINGERPRINT: &str = r#"cd "$1"
-find . -print0 | sort -z | xargs -0 -n 1 sh -c '
-  if [ -L "$1" ]; then stat -c "%f %u %g %N" -- "$1"
-  elif [ -d "$1" ]; then stat -c "%f %u %g %N" -- "$1"
-  elif [ -f "$1" ]; then stat -c "%f %u %g %s %Y %h %N" -- "$1"
-  else stat -c "%f %u %g %Y %N" -- "$1"; fi' sh
+find . \( -type l -o -type d \) -print0 | sort -z | xargs -0 stat -c "%f %u %g %N" --
+find . -type f -print0 | sort -z | xargs -0 stat -c "%f %u %g %s %Y %h %N" --
+find . ! -type l ! -type d ! -type f -print0 | sort -z | xargs -0 -r stat -c "%f %u %g %Y %N" --
 find . -type f -print0 | sort -z | xargs -0 sha256sum
 find . -type f -links +1 -print0 | sort -z | xargs -0 stat -c %i | awk '{ if (!($1 in m)) m[$1] = n++; print m[$1] }'
 "#;

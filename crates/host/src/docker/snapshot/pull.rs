@@ -69,8 +69,7 @@ async fn fetch(
     let build = |path: String| raw::post(&path, &[("x-registry-auth", login.as_str())], Bytes::new());
     let pulling = async {
         let mut layers = BTreeSet::new();
-        // Not a stream of its own: its lines are read as they come, and the layers come another way.
-        let mut progress = Progress::new(api.stream(Class::Call, build, &path).await?);
+        let mut progress = Progress::new(api.stream(Class::Report, build, &path).await?);
         while let Some(line) = progress.next().await? {
             if line.is_retry() {
                 registry.check().await.map_err(DockerError::Lost)?;

@@ -85,8 +85,7 @@ async fn send(api: &Api, registry: &Client, name: &str, tag: &str) -> Result<BTr
     let build = |path: String| raw::post(&path, &[("x-registry-auth", login.as_str())], Bytes::new());
     let pushing = async {
         let mut sent = BTreeSet::new();
-        // Not a stream of its own: its lines are read as they come, and the layers go another way.
-        let mut progress = Progress::new(api.stream(Class::Call, build, &path).await?);
+        let mut progress = Progress::new(api.stream(Class::Report, build, &path).await?);
         while let Some(line) = progress.next().await? {
             // Docker goes on trying for the better part of a minute, and the sandbox may stand still meanwhile.
             if line.is_retry() {
