@@ -37,7 +37,7 @@ struct Shared {
     changed: watch::Sender<u64>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Inner {
     state: State,
     last_applied: Option<LogId>,
@@ -196,11 +196,14 @@ impl Machine {
 
     fn build(&self) -> io::Result<Snapshot> {
         let start = Instant::now();
-        // The clone copies pointers only; encoding happens without the lock.
-        let inner = self.read().clone();
-        let meta = SnapshotMeta { last_log_id: inner.last_applied, last_membership: inner.membership };
-        let header = Header { meta: meta.clone(), members_ever: inner.members_ever };
-        let snapshot = self.shared.snapshots.save(&header, &inner.state)?;
+        let (header, state) = {
+            let inner = self.read();
+            let meta = SnapshotMeta { last_log_id: inner.last_applied, last_membership: inner.membership.clone() };
+            // The copy shares the records; encoding happens without the lock.
+            (Header { meta, members_ever: inner.members_ever.clone() }, inner.state.to_snapshot())
+        };
+        let meta = header.meta.clone();
+        let snapshot = self.shared.snapshots.save(&header, &state)?;
         metrics::snapshot(start.elapsed());
         Ok(Snapshot { meta, snapshot })
     }

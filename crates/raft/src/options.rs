@@ -27,9 +27,12 @@ pub struct Options {
 pub struct Timers {
     /// How often the leader shows itself.
     pub heartbeat: Duration,
-    /// The shortest silence after which a follower stands for election. Below a second, stalls of the disk cause elections.
+    /// The shortest time that a follower waits after the lease before it stands for election. It must be much longer than a vote
+    /// takes, with its flushes to the disk: whoever waited longer sees the other's vote in time.
     pub election_min: Duration,
-    /// The longest; also how long a leader may still be thought to lead.
+    /// The longest; also the lease: a leader is followed for so long after its last sign, and nobody else is voted for. A follower
+    /// thus stands after a silence of `election_max + election_min` at the earliest, and of twice `election_max` at the latest. A
+    /// lease shorter than a second would let stalls of a busy disk or processor depose leaders that are well.
     pub election_max: Duration,
     /// How long a follower may take to install a snapshot.
     pub snapshot: Duration,
@@ -40,9 +43,9 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(250),
-            election_min: Duration::from_millis(1000),
-            election_max: Duration::from_millis(2000),
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(400),
+            election_max: Duration::from_millis(1000),
             snapshot: Duration::from_secs(60),
             proposal: Duration::from_secs(10),
         }

@@ -1,7 +1,11 @@
 //! Indexes derived from the state, so that no command and no loop has to scan it. They hold nothing that the records do
 //! not say: a snapshot leaves them out, reading one rebuilds them, and an invariant compares them with rebuilt ones.
 
-use crate::model::{Host, Sandbox, Snapshot, SnapshotPhase, State};
+use crate::{
+    crowd::Crowd,
+    model::{Host, Sandbox, Snapshot, SnapshotPhase, State},
+    touched::Touched,
+};
 use plimsoll_types::{
     Desired, HostAddress, HostId, HostName, KeyId, Phase, SandboxId, SnapshotId, SnapshotName, TenantId, Timestamp,
 };
@@ -14,6 +18,8 @@ pub struct Index {
     pub(crate) by_phase: BTreeMap<Phase, BTreeSet<SandboxId>>,
     /// Sandboxes that hold a reservation on each host.
     pub(crate) by_host: BTreeMap<HostId, BTreeSet<SandboxId>>,
+    /// The same sandboxes, counted by what placements ask of them.
+    pub(crate) crowds: BTreeMap<HostId, Crowd>,
     /// How many sandboxes there are by host and phase.
     pub(crate) counts: BTreeMap<(Option<HostId>, Phase), u64>,
     /// Deadlines of sandboxes that should be running.
@@ -42,6 +48,8 @@ pub struct Index {
     pub(crate) machines: BTreeMap<String, HostId>,
     /// API keys by the hash of their secret.
     pub(crate) key_hashes: BTreeMap<[u8; 32], KeyId>,
+    /// Which hosts changed lately.
+    pub(crate) touched: Touched,
 }
 
 /// What of a sandbox is indexed.
@@ -86,9 +94,9 @@ impl Index {
     /// The indexes of this state, made afresh.
     #[must_use]
     pub fn rebuild(state: &State) -> Self {
-        let mut index = Self::default();
-        for (id, sandbox) in &state.sandboxes {
-            index.refile(*id, None, Some(Facets::of(sandbox)));
+        let mut index = Self { touched: Touched::since(state.applied), ..Self::default() };
+        for sandbox in state.sandboxes.values() {
+            index.refile(sandbox, None, Some(Facets::of(sandbox)));
         }
         for host in state.hosts.values() {
             index.add_host(host);
@@ -106,10 +114,11 @@ impl Index {
     }
 
     /// Moves a sandbox from where its old facets had it to where its new ones belong.
-    pub(crate) fn refile(&mut self, id: SandboxId, old: Option<Facets>, new: Option<Facets>) {
+    pub(crate) fn refile(&mut self, sandbox: &Sandbox, old: Option<Facets>, new: Option<Facets>) {
         if old == new {
             return;
         }
+        let id = sandbox.id;
         let of = |facets: Option<Facets>, read: fn(Facets) -> Option<Timestamp>| facets.and_then(read);
         move_time(&mut self.deadlines, id, of(old, |f| f.deadline), of(new, |f| f.deadline));
         move_time(&mut self.queue, id, of(old, |f| f.queue), of(new, |f| f.queue));
@@ -119,6 +128,7 @@ impl Index {
         move_pair(&mut self.needed_by, id, needs(old), needs(new));
         let hosts = |facets: Option<Facets>| facets.map(Facets::hosts).unwrap_or_default();
         move_pair(&mut self.by_host, id, hosts(old), hosts(new));
+        self.move_among_crowds(sandbox, hosts(old), hosts(new));
         if new.is_some_and(|f| f.working) {
             self.working.insert(id);
         } else {
@@ -139,6 +149,20 @@ impl Index {
         }
         if let Some(to) = to {
             *self.counts.entry(to).or_default() += 1;
+        }
+    }
+
+    fn move_among_crowds(&mut self, sandbox: &Sandbox, from: [Option<HostId>; 2], to: [Option<HostId>; 2]) {
+        for host in from.into_iter().flatten().filter(|host| !to.contains(&Some(*host))) {
+            if let Some(crowd) = self.crowds.get_mut(&host) {
+                crowd.leave(sandbox);
+                if crowd.is_empty() {
+                    self.crowds.remove(&host);
+                }
+            }
+        }
+        for host in to.into_iter().flatten().filter(|host| !from.contains(&Some(*host))) {
+            self.crowds.entry(host).or_default().enter(sandbox);
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod command;
+mod crowd;
 pub mod event;
 pub mod index;
 pub mod invariants;
@@ -12,8 +13,10 @@ pub mod model;
 pub mod outcome;
 pub mod query;
 pub mod snapshot;
+mod touched;
 
 pub use command::Command;
+pub use crowd::Crowd;
 pub use event::{Event, EventKind};
 pub use model::{
     ApiKey, Assignment, Cordon, Drain, Host, Moved, Policy, Restored, Role, SUPERSEDED_LIMIT, Sandbox, Snapshot,

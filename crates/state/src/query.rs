@@ -2,7 +2,7 @@
 //! up apply. Nothing here changes anything.
 
 use crate::{
-    Event, State,
+    Crowd, Event, State,
     model::{ApiKey, Host, Sandbox, Snapshot, SnapshotPhase},
 };
 use plimsoll_types::{
@@ -132,6 +132,18 @@ impl State {
     /// The sandboxes that hold a reservation on a host.
     pub fn on_host(&self, host: HostId) -> impl Iterator<Item = &Arc<Sandbox>> {
         self.named(self.index.by_host.get(&host))
+    }
+
+    /// Who holds a reservation on a host, counted by what placements ask of them; `None` if nobody does.
+    #[must_use]
+    pub fn crowd_on(&self, host: HostId) -> Option<&Crowd> {
+        self.index.crowds.get(&host)
+    }
+
+    /// The hosts whose records changed, or went, after this raft index; `None` if that is too long ago to say.
+    #[must_use]
+    pub fn hosts_changed_after(&self, seen: u64) -> Option<BTreeSet<HostId>> {
+        self.index.touched.after(seen)
     }
 
     fn named<'a>(&'a self, ids: Option<&'a BTreeSet<SandboxId>>) -> impl Iterator<Item = &'a Arc<Sandbox>> {

@@ -29,6 +29,29 @@ pub enum SnapshotError {
 }
 
 impl State {
+    /// A copy to write a snapshot from while the original goes on: records are shared, and indexes, which a snapshot does not hold,
+    /// are left out. It answers no queries.
+    #[must_use]
+    pub fn to_snapshot(&self) -> Self {
+        Self {
+            cluster: self.cluster,
+            policy: self.policy.clone(),
+            hosts: self.hosts.clone(),
+            next_host: self.next_host,
+            sandboxes: self.sandboxes.clone(),
+            snapshots: self.snapshots.clone(),
+            sessions: self.sessions.clone(),
+            idempotency: self.idempotency.clone(),
+            keys: self.keys.clone(),
+            join_tokens: self.join_tokens.clone(),
+            highest_node: self.highest_node,
+            events: self.events.clone(),
+            events_dropped: self.events_dropped,
+            applied: self.applied,
+            index: Index::default(),
+        }
+    }
+
     /// Writes the state, in small pieces through a buffer of its own.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use tokio::time;
 /// How long a question is put again while no leader answers: longer than an election.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The façade of one node.
 pub struct VpsClusterProvider {

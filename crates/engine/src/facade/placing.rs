@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const ENSURE_TRIES: u32 = 3;
 /// How long a session's failed sandbox may take to make room for the next; a takedown has 30 s on its host.
 const MAKING_ROOM: Duration = Duration::from_secs(30);
+/// How long news of a placement may take from the leader before everything is waited for instead: many heartbeats.
+const ARRIVAL: Duration = Duration::from_secs(2);
 
 impl VpsClusterProvider {
     pub(super) async fn ensure_sandbox(&self, mut request: NewSandbox, wait: Wait) -> Result<Provided, Error> {
@@ -24,7 +26,7 @@ impl VpsClusterProvider {
         let mut tries = 1;
         loop {
             let (id, created) = match self.live(&request).await? {
-                Some(live) => (live.id, false),
+                Some(live) => (live, false),
                 None => match self.anew(&mut request, wait.left(began)).await? {
                     PlaceAnswer::Created(id) => (id, true),
                     PlaceAnswer::SessionLive(id) => (id, false),
@@ -69,11 +71,16 @@ impl VpsClusterProvider {
         }
     }
 
-    /// The session's live sandbox, as of now.
-    async fn live(&self, request: &NewSandbox) -> Result<Option<Arc<Sandbox>>, Error> {
+    /// The session's live sandbox, as of now. `None` also where this node knows of none: the leader, which is asked for a new one
+    /// then, says if there is. Only a start from a snapshot is judged here first, and must not be if the session lives.
+    async fn live(&self, request: &NewSandbox) -> Result<Option<SandboxId>, Error> {
         let Some(session) = &request.session else { return Ok(None) };
+        let find = || self.node.read(|state| state.live_sandbox(&request.tenant, session).map(|live| live.id));
+        if find().is_none() && request.spec.snapshot.is_none() {
+            return Ok(None);
+        }
         self.barrier().await?;
-        Ok(self.node.read(|state| state.live_sandbox(&request.tenant, session).cloned()))
+        Ok(find())
     }
 
     fn is_live(&self, id: SandboxId) -> bool {
@@ -154,8 +161,11 @@ impl VpsClusterProvider {
         let wish = self.wish(request)?;
         match self.ask(&Question::Place(Box::new(wish))).await? {
             Answer::Placed(answer) => {
-                // The leader has applied it; this node is about to.
-                self.barrier().await?;
+                match answer {
+                    PlaceAnswer::Created(id) => self.shown(id).await?,
+                    // What was there before must be seen as it is now, not as it was when it was made.
+                    PlaceAnswer::SessionLive(_) | PlaceAnswer::Replayed(_) => self.barrier().await?,
+                }
                 Ok(answer)
             }
             Answer::Explained(_)
@@ -166,6 +176,25 @@ impl VpsClusterProvider {
             | Answer::Left(_)
             | Answer::Moves(_)
             | Answer::Error(_) => Err(misunderstood()),
+        }
+    }
+
+    /// Returns once this node shows what the leader has just made. The leader answered after a majority had it and it was applied
+    /// there, so that no majority has to be asked again: on the leader it is here already, elsewhere it is on its way.
+    async fn shown(&self, id: SandboxId) -> Result<(), Error> {
+        let arrives = async {
+            loop {
+                let (seen, there) = self.node.read(|state| (state.applied, state.sandboxes.contains_key(&id)));
+                if there {
+                    return;
+                }
+                self.node.ledger.changed(seen).await;
+            }
+        };
+        match tokio::time::timeout(ARRIVAL, arrives).await {
+            Ok(()) => Ok(()),
+            // This node lags, or the sandbox was forgotten already.
+            Err(_) => self.barrier().await,
         }
     }
 

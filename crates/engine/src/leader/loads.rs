@@ -2,8 +2,8 @@
 
 use plimsoll_types::{Bytes, HostId, MeasuredLoad, MilliCpu};
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
 
@@ -13,9 +13,16 @@ const NEWEST_TENTHS: u64 = 4;
 /// Measured loads by host.
 #[derive(Default)]
 pub(crate) struct Loads {
-    hosts: Mutex<BTreeMap<HostId, Measured>>,
+    hosts: Mutex<Known>,
     /// Told after each change.
     pub(crate) changed: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    loads: BTreeMap<HostId, Measured>,
+    /// Read or forgotten since the placer last asked; never more than there are hosts.
+    news: BTreeSet<HostId>,
 }
 
 /// One host's load.
@@ -30,26 +37,41 @@ pub(crate) struct Measured {
 impl Loads {
     /// Takes a reading in.
     pub(crate) fn record(&self, host: HostId, raw: MeasuredLoad) {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let smooth = hosts.get(&host).map_or(raw, |known| MeasuredLoad {
+        let mut known = self.lock();
+        let smooth = known.loads.get(&host).map_or(raw, |known| MeasuredLoad {
             cpu: MilliCpu(blend(known.smooth.cpu.0, raw.cpu.0)),
             memory: Bytes(blend(known.smooth.memory.0, raw.memory.0)),
             ..raw
         });
-        hosts.insert(host, Measured { raw, smooth });
-        drop(hosts);
+        known.loads.insert(host, Measured { raw, smooth });
+        known.news.insert(host);
+        drop(known);
         self.changed.notify_one();
     }
 
     /// Forgets a host that was removed or lost: its old load says nothing.
     pub(crate) fn forget(&self, host: HostId) {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&host);
+        let mut known = self.lock();
+        known.loads.remove(&host);
+        known.news.insert(host);
+        drop(known);
         self.changed.notify_one();
+    }
+
+    /// What is new since the last call, for the one who follows all of them; `None` for a host that was forgotten.
+    pub(crate) fn news(&self) -> Vec<(HostId, Option<Measured>)> {
+        let mut known = self.lock();
+        let news = std::mem::take(&mut known.news);
+        news.into_iter().map(|host| (host, known.loads.get(&host).copied())).collect()
     }
 
     /// Every load.
     pub(crate) fn all(&self) -> BTreeMap<HostId, Measured> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().loads.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

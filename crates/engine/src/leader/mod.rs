@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 /// Most placements and questions waiting for the placer: about a second's work; more are refused as overloaded.
 const DESK_LIMIT: usize = 4096;
 /// Between tries to confirm leadership; elections take longer.
-const CONFIRM_PAUSE: Duration = Duration::from_millis(200);
+const CONFIRM_PAUSE: Duration = Duration::from_millis(50);
 
 /// Leads until dropped.
 pub(crate) async fn lead(node: Arc<Node>, term: u64) {

@@ -1,61 +1,61 @@
 //! The placer's picture of the hosts: state and measured loads on one side, reservations in flight on the other.
 //!
-//! It follows state by comparing records, never by believing that it saw every change.
+//! It follows state by looking again at each host that state says has changed, and at all of them when state cannot say.
 
-use super::loads::Loads;
+use super::loads::{Loads, Measured};
 use crate::{node::Node, questions::WireExplained, request::HostVerdict};
 use plimsoll_placement::{Decision, HostView, Placer, Refusal, Rejection, Request, Ticket};
-use plimsoll_state::{Host, Sandbox, State};
+use plimsoll_state::{Crowd, Host, Sandbox, State};
 use plimsoll_types::{
     Constraint, Generation, HostId, LoadLine, MeasuredLoad, MilliCpu, SandboxId, SandboxSpec, SnapshotId, TenantId,
     Timestamp,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of the hosts and of what is under way to them.
 #[derive(Default)]
 pub(crate) struct Yard {
     placer: Placer,
-    hosts: BTreeMap<HostId, Known>,
     /// Decisions whose log entry is not known to be applied or refused. Bounded by the placer's batches.
     in_flight: BTreeMap<SandboxId, (Generation, Ticket)>,
+    loads: BTreeMap<HostId, Measured>,
     /// CPU of what was placed on each host since its last reading (told by its time): it counts as used until the next one
     /// shows it. Otherwise everything that comes between two polls would go to whichever host was read as the idlest. Memory is
     /// left out: there measured use refuses hosts, and what is only expected must not.
     expected: BTreeMap<HostId, (Timestamp, MilliCpu)>,
+    /// The hosts that are backed off from, by when that ends.
+    quarantined: BTreeSet<(Timestamp, HostId)>,
     line: Option<LoadLine>,
     seen: Option<u64>,
-}
-
-struct Known {
-    record: Arc<Host>,
-    quarantined: bool,
 }
 
 impl Yard {
     /// Brings the picture up to state; true if anything may have changed.
     pub(crate) fn follow(&mut self, node: &Node, loads: &Loads) -> bool {
         let now = node.now();
-        let over = |known: &Known| known.quarantined != quarantined(&known.record, now);
-        let stale = self.hosts.values().any(over);
-        let loads = loads.all();
-        let changed = node.read(|state| {
-            if self.seen == Some(state.applied) && !stale {
-                return false;
+        let news = loads.news();
+        for (host, measured) in &news {
+            let at = self.expected.get(host).map(|(at, _)| *at);
+            if at.is_some_and(|at| measured.is_none_or(|measured| measured.raw.at != at)) {
+                self.expected.remove(host);
             }
-            self.seen = Some(state.applied);
-            self.follow_state(state, now, |host| loads.get(&host).map(|measured| measured.smooth));
-            true
-        });
-        self.expected.retain(|host, (at, _)| loads.get(host).is_some_and(|measured| measured.raw.at == *at));
-        for (host, measured) in &loads {
-            let expected = self.expected.get(host).map_or(MilliCpu::ZERO, |(_, expected)| *expected);
-            self.placer.set_load(*host, Some(with(measured.smooth, expected)));
+            match measured {
+                Some(measured) => drop(self.loads.insert(*host, *measured)),
+                None => drop(self.loads.remove(host)),
+            }
+        }
+        let changed = node.read(|state| self.follow_state(state, now));
+        for (host, _) in news {
+            let measured = self.measured(host);
+            self.placer.set_load(host, measured);
         }
         changed
+    }
+
+    /// The smoothed reading, and what is not in it yet.
+    fn measured(&self, host: HostId) -> Option<MeasuredLoad> {
+        let expected = self.expected.get(&host).map_or(MilliCpu::ZERO, |(_, expected)| *expected);
+        self.loads.get(&host).map(|measured| with(measured.smooth, expected))
     }
 
     /// Counts what was just placed on a host as used there until its next reading.
@@ -67,25 +67,28 @@ impl Yard {
         }
     }
 
-    fn follow_state(&mut self, state: &State, now: Timestamp, measured: impl Fn(HostId) -> Option<MeasuredLoad>) {
+    fn follow_state(&mut self, state: &State, now: Timestamp) -> bool {
         let line = state.policy.load_line;
-        let all = self.line.replace(line) != Some(line);
-        for (id, record) in &state.hosts {
-            let quarantined = quarantined(record, now);
-            let same = self
-                .hosts
-                .get(id)
-                .is_some_and(|known| Arc::ptr_eq(&known.record, record) && known.quarantined == quarantined);
-            if all || !same {
-                let view = HostView { measured: measured(*id), quarantined, ..view_of(state, record, &line) };
-                self.placer.upsert(view);
-                self.hosts.insert(*id, Known { record: Arc::clone(record), quarantined });
+        let mut hosts = BTreeSet::new();
+        while let Some((until, host)) = self.quarantined.first().copied().filter(|(until, _)| *until <= now) {
+            self.quarantined.remove(&(until, host));
+            hosts.insert(host);
+        }
+        if self.seen == Some(state.applied) && hosts.is_empty() {
+            return false;
+        }
+        let same_line = self.line.replace(line) == Some(line);
+        let seen = self.seen.replace(state.applied).filter(|_| same_line);
+        match seen.and_then(|seen| state.hosts_changed_after(seen)) {
+            Some(changed) => hosts.extend(changed),
+            // The first look, another line for all of them, or too much to tell one by one.
+            None => {
+                hosts.extend(state.hosts.keys());
+                hosts.extend(self.placer.hosts().map(|view| view.id));
             }
         }
-        let gone: Vec<_> = self.hosts.keys().filter(|id| !state.hosts.contains_key(id)).copied().collect();
-        for id in gone {
-            self.hosts.remove(&id);
-            self.placer.remove(id);
+        for host in hosts {
+            self.look_at(state, host, &line, now);
         }
         // After the upsert: for a moment a reservation may count twice, never not at all.
         let placer = &mut self.placer;
@@ -96,6 +99,20 @@ impl Yard {
             }
             !applied
         });
+        true
+    }
+
+    fn look_at(&mut self, state: &State, host: HostId, line: &LoadLine, now: Timestamp) {
+        let Some(record) = state.hosts.get(&host) else {
+            self.placer.remove(host);
+            return;
+        };
+        let until = record.quarantine.as_ref().map(|quarantine| quarantine.at).filter(|until| *until > now);
+        // Should it end sooner than was thought, an old time only means one look too many.
+        self.quarantined.extend(until.map(|until| (until, host)));
+        let view =
+            HostView { measured: self.measured(host), quarantined: until.is_some(), ..view_of(state, record, line) };
+        self.placer.upsert(view);
     }
 
     /// Chooses a host and counts the reservation as in flight.
@@ -224,23 +241,8 @@ fn with(load: MeasuredLoad, expected: MilliCpu) -> MeasuredLoad {
     MeasuredLoad { cpu: load.cpu.saturating_add(expected), ..load }
 }
 
-fn quarantined(host: &Host, now: Timestamp) -> bool {
-    host.quarantine.as_ref().is_some_and(|quarantine| quarantine.at > now)
-}
-
 fn view_of(state: &State, host: &Host, line: &LoadLine) -> HostView {
-    let mut tenants = BTreeMap::new();
-    let mut groups = BTreeSet::new();
-    // A host that a sandbox was placed on has its image, or is getting it.
-    let mut images = BTreeSet::new();
-    for sandbox in state.on_host(host.id) {
-        images.insert(sandbox.spec.image.clone());
-        let count: &mut u32 = tenants.entry(sandbox.tenant.clone()).or_default();
-        *count = count.saturating_add(1);
-        if let Some(group) = &sandbox.spec.anti_affinity {
-            groups.insert((sandbox.tenant.clone(), group.clone()));
-        }
-    }
+    let crowd = state.crowd_on(host.id);
     let mut labels = host.labels.clone();
     labels.insert(ARCHITECTURE.into(), host.facts.architecture.as_str().into());
     HostView {
@@ -250,9 +252,10 @@ fn view_of(state: &State, host: &Host, line: &LoadLine) -> HostView {
         reserved: host.reserved,
         health: host.health,
         cordoned: host.cordon.is_some() || host.drain.is_some(),
-        images,
-        tenants,
-        groups,
+        // A host that a sandbox was placed on has its image, or is getting it.
+        images: crowd.into_iter().flat_map(Crowd::images).cloned().collect(),
+        tenants: crowd.map(Crowd::tenants).cloned().unwrap_or_default(),
+        groups: crowd.into_iter().flat_map(Crowd::groups).cloned().collect(),
         ..HostView::new(host.id, host.name.clone(), host.facts.totals, line)
     }
 }

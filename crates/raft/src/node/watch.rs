@@ -7,15 +7,17 @@ use plimsoll_lifecycle::ports::LeaderView;
 use plimsoll_types::NodeId;
 use std::sync::Arc;
 
+/// Between two looks while a leader is about to be known: a longer one delays the new leader's work.
+const UNSETTLED: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Runs until the node stops.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let mut raft = inner.raft.metrics();
+    // Not every step of the log: under load there are thousands in a second.
+    let mut raft = inner.raft.server_metrics();
     let mut removed = inner.pool.removed();
-    // Silence is no news, so it has to be looked for.
-    let mut tick = tokio::time::interval(inner.options.timers.heartbeat);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        publish(&inner);
+        // Silence is no news, so it has to be looked for; and so is the first answer to a new leader.
+        let pause = if publish(&inner) { UNSETTLED } else { inner.options.timers.heartbeat };
         tokio::select! {
             () = inner.stop.cancelled() => return,
             changed = raft.changed() => {
@@ -24,15 +26,16 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     return;
                 }
             }
-            _ = tick.tick() => {}
+            () = tokio::time::sleep(pause) => {}
             Ok(()) = removed.changed() => fail(&inner, Error::Removed),
         }
     }
 }
 
-/// Publishes what raft says now.
-pub(super) fn publish(inner: &Inner) {
-    let (view, failed) = {
+/// Publishes what raft says now; true if more is about to be known: this node is elected and waits for a majority's answer, say.
+pub(super) fn publish(inner: &Inner) -> bool {
+    let (view, failed, unsettled) = {
+        let server = inner.raft.server_metrics().borrow_watched().clone();
         let metrics = inner.raft.metrics();
         let raft = metrics.borrow_watched();
         let elected = raft.state == ServerState::Leader && raft.current_leader == Some(inner.owner.node.0);
@@ -44,7 +47,9 @@ pub(super) fn publish(inner: &Inner) {
         let (committed, applied) = (index(&raft.local_committed), index(&raft.last_applied));
         metrics::progress(raft.current_term, leads, raft.last_log_index, committed, applied);
         let view = LeaderView { leader: raft.current_leader.map(NodeId), term: raft.current_term, is_self: leads };
-        (view, raft.running_state.as_ref().err().map(ToString::to_string))
+        // The news that woke this task is published an instant before the whole that is read here.
+        let behind = (server.state, server.current_leader) != (raft.state, raft.current_leader);
+        (view, raft.running_state.as_ref().err().map(ToString::to_string), behind || (elected && !leads))
     };
     let changed = inner.leader.send_if_modified(|seen| {
         let differs = *seen != view;
@@ -61,6 +66,7 @@ pub(super) fn publish(inner: &Inner) {
     {
         fail(inner, Error::Stopped(reason));
     }
+    unsettled
 }
 
 /// Reports the first reason why the node cannot go on.

@@ -99,6 +99,7 @@ pub(super) fn quarantine(state: &mut State, entry: &mut Entry, command: &Quarant
 }
 
 fn known(state: &mut State, host: HostId) -> Result<&mut Host, Refusal> {
+    state.index.touched.note(state.applied, host);
     state.hosts.get_mut(&host).map(Arc::make_mut).ok_or(Refusal::HostUnknown)
 }
 

@@ -29,6 +29,7 @@ pub(super) fn add(state: &mut State, entry: &mut Entry, add: &AddHost) -> Result
     state.next_host = state.next_host.checked_add(1).ok_or(Refusal::LimitReached)?;
     let host = Arc::new(new_host(id, add));
     state.index.add_host(&host);
+    state.index.touched.note(state.applied, id);
     state.hosts.insert(id, host);
     entry.host(state, id, add.at, "added");
     Ok(Outcome::HostAdded(id))
@@ -76,6 +77,7 @@ pub(super) fn note(state: &mut State, entry: &mut Entry, report: &ReportHost) ->
         return Err(Refusal::SameMachine(*other));
     }
     let changed = known.health != report.health;
+    state.index.touched.note(state.applied, report.host);
     let Some(host) = state.hosts.get_mut(&report.host).map(Arc::make_mut) else { return Err(Refusal::HostUnknown) };
     host.health_reason = report.reason.clone();
     if changed {
@@ -104,6 +106,7 @@ pub(super) fn remove(state: &mut State, entry: &mut Entry, remove: &RemoveHost) 
         return Err(Refusal::HostBusy(host.sandboxes));
     }
     state.index.remove_host(host);
+    state.index.touched.note(state.applied, remove.host);
     state.hosts.remove(&remove.host);
     entry.host(state, remove.host, remove.at, "removed");
     Ok(Outcome::Done)

@@ -57,7 +57,7 @@ impl State {
     }
 
     fn settle(&mut self, sandbox: &Sandbox, before: Option<Facets>, after: Option<Facets>) {
-        self.index.refile(sandbox.id, before, after);
+        self.index.refile(sandbox, before, after);
         let live = |facets: Option<Facets>| facets.is_some_and(|facets| Phase::is_live(facets.phase));
         if live(before) != live(after) {
             let key = (sandbox.tenant.clone(), sandbox.session.clone());
@@ -75,11 +75,13 @@ impl State {
         let line = self.policy.load_line;
         // A host in both was never let go: what a migration reserved on its target is what the sandbox holds there afterwards.
         for host in from.iter().flatten().filter(|host| !to.contains(&Some(**host))) {
+            self.index.touched.note(self.applied, *host);
             if let Some(host) = self.hosts.get_mut(host) {
                 release(Arc::make_mut(host), sandbox.spec.resources);
             }
         }
         for host in to.iter().flatten().filter(|host| !from.contains(&Some(**host))) {
+            self.index.touched.note(self.applied, *host);
             let Some(host) = self.hosts.get_mut(host) else { continue };
             let host = Arc::make_mut(host);
             host.line = line.of(host.facts.totals);
