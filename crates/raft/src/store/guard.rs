@@ -1,14 +1,14 @@
 //! The amnesia guard: a small synced file outside sled that says what this node promised.
 //!
 //! **What it guarantees.** Whenever the node answers a vote, the guard on disk holds that vote. It also holds a lower bound of
-//! the last log index: at most [`STEP_ENTRIES`] entries or [`STEP_TIME`] behind what was acknowledged, whichever comes
-//! first, and lowered before a legitimate truncation. So if sled opens with an older vote, or with a log that ends before that
+//! the last log index: at most [`STEP_ENTRIES`] entries or [`STEP_TIME`], and what a renewal takes, behind what was acknowledged, whichever
+//! comes first, and lowered before a legitimate truncation. So if sled opens with an older vote, or with a log that ends before that
 //! bound, sled has lost something it had flushed, and the node refuses to run instead of voting twice or helping to lose a
 //! committed entry. **What it cannot see:** a sled folder that lost less than one step and no vote, and a data folder that was
 //! replaced as a whole, guard included, by an older copy of itself. A node whose folder was lost as a whole has no identity
 //! either and can only join again under a new id.
 //!
-//! The bound is not written with every append, because that would cost each a second sync.
+//! The bound is not written with every append, because that would cost each a second sync; [`super::keeper`] renews it beside them.
 
 use super::files;
 use crate::{
@@ -44,6 +44,8 @@ pub(crate) struct Promise {
 pub(crate) struct Guard {
     path: PathBuf,
     promise: Promise,
+    /// How far the log reaches on disk: what the bound is renewed to. Never above the log's end.
+    reached: Option<u64>,
     renewed: Instant,
 }
 
@@ -55,7 +57,7 @@ impl Guard {
     /// Writes the guard of a node that has promised nothing yet.
     pub(crate) fn create(data_dir: &Path, cluster: ClusterId, node: NodeId) -> Result<()> {
         let promise = Promise { version: 1, cluster, node, vote: None, last_index: None };
-        Self { path: Self::path(data_dir), promise, renewed: Instant::now() }.save()
+        Self { path: Self::path(data_dir), promise, reached: None, renewed: Instant::now() }.save()
     }
 
     /// Reads the guard of this node.
@@ -75,7 +77,7 @@ impl Guard {
                 path.display()
             )));
         }
-        Ok(Self { path, promise, renewed: Instant::now() })
+        Ok(Self { path, promise, reached: None, renewed: Instant::now() })
     }
 
     /// Compares what sled holds with what was promised.
@@ -104,16 +106,19 @@ impl Guard {
         self.save()
     }
 
-    /// Renews the bound if a step has passed. `last_index` must be on disk already.
-    pub(crate) fn advance(&mut self, last_index: Option<u64>) -> Result<()> {
+    /// Notes how far the log reaches on disk; true if a step has passed, so that the bound is to be renewed.
+    pub(crate) fn aim(&mut self, last_index: Option<u64>) -> bool {
+        self.reached = last_index;
         let grown = next(last_index).saturating_sub(next(self.promise.last_index));
-        if grown >= STEP_ENTRIES || (grown > 0 && self.renewed.elapsed() >= STEP_TIME) {
-            return self.settle(last_index);
-        }
-        Ok(())
+        grown >= STEP_ENTRIES || (grown > 0 && self.renewed.elapsed() >= STEP_TIME)
     }
 
-    /// Writes the bound if it differs; called on shutdown and by [`Guard::advance`].
+    /// Renews the bound to what was noted last.
+    pub(crate) fn renew(&mut self) -> Result<()> {
+        self.settle(self.reached)
+    }
+
+    /// Writes the bound if it differs; called on shutdown and by [`Guard::renew`].
     pub(crate) fn settle(&mut self, last_index: Option<u64>) -> Result<()> {
         if last_index > self.promise.last_index {
             self.promise.last_index = last_index;
@@ -125,6 +130,7 @@ impl Guard {
 
     /// Lowers the bound before a truncation down to `last_index`.
     pub(crate) fn retreat(&mut self, last_index: Option<u64>) -> Result<()> {
+        self.reached = self.reached.min(last_index);
         if last_index < self.promise.last_index {
             self.promise.last_index = last_index;
             self.save()?;

@@ -3,6 +3,7 @@
 use super::{
     durable, files,
     guard::Guard,
+    keeper::Keeper,
     kv::Kv,
     reader::LogReader,
     records, repair,
@@ -88,7 +89,7 @@ impl LogStore {
         let (jobs, queue) = channel();
         let writer = Writer {
             kv: Arc::clone(&kv),
-            guard,
+            guard: Keeper::start(guard).map_err(|error| Error::io("cannot start the guard's thread", error))?,
             shared: Arc::clone(&shared),
             last: last.map(|id| id.index),
             committed_written: committed,

@@ -12,6 +12,7 @@
 pub(crate) mod durable;
 pub(crate) mod files;
 pub(crate) mod guard;
+pub(crate) mod keeper;
 pub(crate) mod kv;
 pub(crate) mod log;
 pub(crate) mod reader;

@@ -3,7 +3,7 @@
 //! It stops at the first error and fails everything after it: after a failed fsync nobody knows what is on disk.
 
 use super::{
-    guard::Guard,
+    keeper::Keeper,
     kv::{Batch, Kv},
     records,
     tail::{Tail, next},
@@ -28,6 +28,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 const BATCH_ENTRIES: usize = 8_192;
 /// Entries deleted at once when purging: sled holds a whole batch in memory (500,000 deletions took 4.3 GB).
 const PURGE_KEYS: usize = 1_000;
+/// Entries deleted along with an append: more than most appends bring, so that purging keeps up, and too few to hold one up.
+const PURGE_RIDING: usize = 128;
 
 /// What the thread is asked to do. Each holds a permit that bounds the queue.
 pub(crate) struct Job {
@@ -69,7 +71,7 @@ impl Shared {
 
 pub(crate) struct Writer {
     pub(crate) kv: Arc<dyn Kv>,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Keeper,
     pub(crate) shared: Arc<Shared>,
     /// The last entry on disk.
     pub(crate) last: Option<u64>,
@@ -147,9 +149,17 @@ impl Writer {
                     Work::Purge { upto, done } => self.alone(&mut group, done, |writer| writer.purge(upto))?,
                 }
             }
-            self.append(&mut group)?;
-            self.purge_some()?;
-            self.guard.advance(self.last).map_err(io::Error::other)
+            if group.is_empty() {
+                self.append(&mut group)?;
+                if self.purge_some(PURGE_KEYS)? {
+                    self.flush()?;
+                }
+            } else {
+                // It goes with the flush of what is appended.
+                self.purge_some(PURGE_RIDING)?;
+                self.append(&mut group)?;
+            }
+            self.guard.advance(self.last)
         })();
         if let Err(error) = &result {
             let failed = Some(error.to_string());
@@ -229,7 +239,7 @@ impl Writer {
         self.kv.write(batch)?;
         self.flush()?;
         // The guard comes second: a crash in between leaves it behind sled, which is allowed.
-        self.guard.promise_vote(vote).map_err(io::Error::other)?;
+        self.guard.now(|guard| guard.promise_vote(vote))?;
         self.shared.tail().vote = Some(vote);
         Ok(())
     }
@@ -238,7 +248,7 @@ impl Writer {
     fn truncate(&mut self, last: Option<LogId>) -> io::Result<()> {
         let from = next(&last);
         // The guard comes first: a crash in between leaves it behind sled, which is allowed.
-        self.guard.retreat(last.map(|id| id.index)).map_err(io::Error::other)?;
+        self.guard.now(|guard| guard.retreat(last.map(|id| id.index)))?;
         loop {
             let mut keys = self.kv.keys_back(records::keys(from..u64::MAX), PURGE_KEYS)?;
             let Some(lowest) = keys.last().map(|key| records::index_of(key)).transpose()? else { break };
@@ -266,25 +276,26 @@ impl Writer {
         Ok(())
     }
 
-    fn purge_some(&mut self) -> io::Result<()> {
+    /// Deletes some of what was purged, the last of it first: all of it is garbage. True if there was something to delete.
+    fn purge_some(&mut self, most: usize) -> io::Result<bool> {
         if self.purge_below == 0 {
-            return Ok(());
+            return Ok(false);
         }
-        let pairs = self.kv.scan(records::keys(0..self.purge_below), PURGE_KEYS)?;
-        if pairs.is_empty() {
+        let keys = self.kv.keys_back(records::keys(0..self.purge_below), most)?;
+        if keys.is_empty() {
             self.purge_below = 0;
-            return Ok(());
+            return Ok(false);
         }
         let mut batch = Batch::default();
-        pairs.into_iter().for_each(|(key, _)| batch.delete(key));
+        keys.into_iter().for_each(|key| batch.delete(key));
         self.kv.write(batch)?;
-        self.flush()
+        Ok(true)
     }
 
     fn settle(&mut self) -> io::Result<()> {
         self.append(&mut Vec::new())?;
         self.flush()?;
-        self.guard.settle(self.last).map_err(io::Error::other)
+        self.guard.now(|guard| guard.settle(self.last))
     }
 
     fn flush(&self) -> io::Result<()> {
