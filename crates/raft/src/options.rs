@@ -25,7 +25,8 @@ pub struct Options {
 /// Raft's timers.
 #[derive(Clone, Copy, Debug)]
 pub struct Timers {
-    /// How often the leader shows itself.
+    /// How often the leader shows itself; a sign that is not answered within three quarters of it counts as lost, so that a shorter
+    /// one would lose them all on a busy machine.
     pub heartbeat: Duration,
     /// The shortest time that a follower waits after the lease before it stands for election. It must be much longer than a vote
     /// takes, with its flushes to the disk: whoever waited longer sees the other's vote in time.
@@ -43,8 +44,8 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(400),
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(1000),
             snapshot: Duration::from_secs(60),
             proposal: Duration::from_secs(10),
