@@ -5,6 +5,7 @@ use crate::{
     facade::VpsClusterProvider,
     leader::{
         self,
+        courier::Courier,
         desk::{Desk, Handler},
         leading::Shown,
         stillness::Stillness,
@@ -34,7 +35,8 @@ impl Engine {
         let drivers = Drivers::new(dial);
         let (leading, sessions) = (Shown::default(), Sessions::default());
         let stillness = Stillness::default();
-        let node = Arc::new(Node { options, ledger, clock, drivers, desk: Desk::new(), leading, stillness, sessions });
+        let (desk, courier) = (Desk::new(), Courier::default());
+        let node = Arc::new(Node { options, ledger, clock, drivers, desk, courier, leading, stillness, sessions });
         node.ledger.serve_leader(Arc::new(Handler(Arc::downgrade(&node))));
         let provider = Arc::new(VpsClusterProvider::new(Arc::clone(&node)));
         (Self { node }, provider)

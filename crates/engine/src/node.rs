@@ -3,7 +3,7 @@
 use crate::{
     Error,
     drivers::Drivers,
-    leader::{desk::Desk, leading::Shown, stillness::Stillness},
+    leader::{courier::Courier, desk::Desk, leading::Shown, stillness::Stillness},
     options::EngineOptions,
     sessions::Sessions,
 };
@@ -19,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drivers: Drivers,
     pub(crate) desk: Desk,
+    /// Carries what jobs report.
+    pub(crate) courier: Courier,
     /// What is measured while this node leads.
     pub(crate) leading: Shown,
     /// Whose turn it is to hold each sandbox still.
@@ -49,11 +51,17 @@ impl Node {
         }
     }
 
-    /// Proposes a command with one item and answers that item's outcome.
+    /// Proposes a command with one item and answers that item's outcome. News of sandboxes travel together while this node leads.
     pub(crate) async fn commit_one(
         &self,
-        command: Command,
+        mut command: Command,
     ) -> Result<Result<(), plimsoll_state::Refusal>, LedgerError> {
+        if let Command::Advance(items) = &mut command
+            && items.len() == 1
+            && let Some(news) = items.pop()
+        {
+            return self.courier.report(self.ledger.as_ref(), news).await;
+        }
         Ok(match self.ledger.propose(command).await?.outcome {
             Outcome::Each(each) => each.into_iter().next().unwrap_or(Ok(())),
             Outcome::Refused(refusal) => Err(refusal),

@@ -157,11 +157,15 @@ pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Er
     }
     // The error shows no content: a wish carries the caller's environment.
     let unreadable = |what: &str| Error::new(Code::Internal, format!("nodes do not understand each other: {what}"));
-    let version: Version = serde_json::from_slice(bytes).map_err(|_| unreadable("no version in the message"))?;
-    if version.version != VERSION {
-        return Err(unreadable(&format!("message version {}, this node speaks {VERSION}", version.version)));
+    let other = |found: u16| unreadable(&format!("message version {found}, this node speaks {VERSION}"));
+    match serde_json::from_slice::<Envelope<T>>(bytes) {
+        Ok(envelope) if envelope.version == VERSION => Ok(envelope.body),
+        Ok(envelope) => Err(other(envelope.version)),
+        // Another version may have another shape: then that is the reason.
+        Err(_) => match serde_json::from_slice::<Version>(bytes) {
+            Ok(Version { version }) if version != VERSION => Err(other(version)),
+            Ok(_) => Err(unreadable("the message has another shape; bring all nodes to one release")),
+            Err(_) => Err(unreadable("no version in the message")),
+        },
     }
-    serde_json::from_slice::<Envelope<T>>(bytes)
-        .map(|envelope| envelope.body)
-        .map_err(|_| unreadable("the message has another shape; bring all nodes to one release"))
 }

@@ -105,7 +105,8 @@ impl VpsClusterProvider {
                 self.dismiss_failed(request).await?;
                 placed
             }
-            Err(error) if error.code == Code::NoCapacity => {
+            // One without a session of its own succeeds nobody.
+            Err(error) if error.code == Code::NoCapacity && request.session.is_some() => {
                 self.barrier().await?;
                 let failed = self.dismiss_failed(request).await?;
                 if failed.is_empty() {

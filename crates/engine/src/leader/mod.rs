@@ -5,6 +5,7 @@ pub(crate) mod activity;
 mod blame;
 pub(crate) mod checkpoints;
 mod collector;
+pub(crate) mod courier;
 pub(crate) mod desk;
 pub(crate) mod drainer;
 mod executor;
@@ -50,6 +51,7 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
     let everything = async {
         tokio::join!(
             placer::run(Arc::clone(&node), Arc::clone(&leading), asks),
+            courier::run(Arc::clone(&node)),
             executor::run(Arc::clone(&node), sender.clone()),
             monitor::run(Arc::clone(&node), Arc::clone(&leading)),
             reconciler::run(Arc::clone(&node)),

@@ -1,7 +1,7 @@
 //! Sandboxes come up once, whoever asks and however often.
 
 use crate::world::{LONG, World, request};
-use plimsoll_engine::{SandboxProvider, Scope, Wait};
+use plimsoll_engine::{ClusterOperations, SandboxProvider, Scope, Wait};
 use plimsoll_state::command::Idempotency;
 use plimsoll_testkit::sim::HostSize;
 use plimsoll_types::{Code, Phase};
@@ -109,4 +109,28 @@ async fn a_request_that_breaks_a_rule_says_where() {
         assert!(error.message.starts_with(&format!("{field}: ")), "{error}");
     }
     assert!(world.state().sandboxes.is_empty());
+}
+
+/// The leader's loops follow events; where state keeps too few of them, they look at everything instead.
+#[tokio::test(start_paused = true)]
+async fn everything_starts_and_ends_where_hardly_any_events_are_kept() {
+    let world = World::new(&[HostSize::Cpx51, HostSize::Cpx51]).await;
+    let policy = world.provider().policy().await.expect("a policy");
+    let few = plimsoll_state::Policy { events_kept: 1, ..policy };
+    world.provider().set_policy(few, None).await.expect("few events are kept");
+    let mut asking = tokio::task::JoinSet::new();
+    for i in 0..12 {
+        let provider = world.provider();
+        asking.spawn(async move { provider.ensure(request(&format!("s{i}")), Wait::Upto(LONG)).await });
+    }
+    let made: Vec<_> = asking.join_all().await.into_iter().map(|made| made.expect("a sandbox")).collect();
+    assert_eq!(world.running(), 12);
+    for made in &made {
+        world.provider().terminate(&Scope::All, made.sandbox.id, Wait::No).await.expect("is wanted gone");
+    }
+    for made in &made {
+        world.until_phase(made.sandbox.id, Phase::Terminated).await;
+    }
+    world.assert_settled().await;
+    assert_eq!(world.running(), 0);
 }
