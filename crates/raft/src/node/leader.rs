@@ -136,7 +136,7 @@ async fn hand_to(inner: &Inner, node: u64) -> Result<Response, Failure> {
 /// Asks a voter to stand for election and waits until it leads.
 async fn transfer(inner: &Inner, node: u64) -> Result<Response, Failure> {
     let mut leader = inner.leader.subscribe();
-    let patience = inner.options.timers.election_max * 2;
+    let patience = inner.options.timers.election_max * 4;
     inner
         .raft
         .trigger()
