@@ -25,6 +25,8 @@ pub(crate) struct Yard {
     expected: BTreeMap<HostId, (Timestamp, MilliCpu)>,
     /// The hosts that are backed off from, by when that ends.
     quarantined: BTreeSet<(Timestamp, HostId)>,
+    /// What fills the disks that are full.
+    full: BTreeMap<HostId, Box<str>>,
     line: Option<LoadLine>,
     seen: Option<u64>,
 }
@@ -105,8 +107,13 @@ impl Yard {
     fn look_at(&mut self, state: &State, host: HostId, line: &LoadLine, now: Timestamp) {
         let Some(record) = state.hosts.get(&host) else {
             self.placer.remove(host);
+            self.full.remove(&host);
             return;
         };
+        match &record.disk_full {
+            Some(full) => drop(self.full.insert(host, full.reason.clone())),
+            None => drop(self.full.remove(&host)),
+        }
         let until = record.quarantine.as_ref().map(|quarantine| quarantine.at).filter(|until| *until > now);
         // Should it end sooner than was thought, an old time only means one look too many.
         self.quarantined.extend(until.map(|until| (until, host)));
@@ -187,9 +194,9 @@ impl Yard {
 
     /// Why a host is passed over; of a full disk also what fills it.
     fn told(&self, host: HostId, why: &Rejection) -> String {
-        let full = self.hosts.get(&host).and_then(|known| known.record.disk_full.as_ref());
+        let full = self.full.get(&host);
         match (why, full) {
-            (Rejection::DiskFull | Rejection::Inodes, Some(full)) => format!("{why}: {}", full.reason),
+            (Rejection::DiskFull | Rejection::Inodes, Some(full)) => format!("{why}: {full}"),
             (other, _) => other.to_string(),
         }
     }
