@@ -24,6 +24,15 @@ pub enum Error {
     /// The folder holds no node.
     #[error("{0} holds no node yet; run `plimsoll init` or `plimsoll join` first")]
     Empty(String),
+    /// The folder holds something.
+    #[error("{0} is not empty; a backup is restored into an empty folder only")]
+    NotEmpty(String),
+    /// A restore into the folder was cut short.
+    #[error(
+        "a backup was being restored into {0} and that was not finished; run the same `plimsoll cluster restore` again, or \
+         empty the folder"
+    )]
+    Unfinished(String),
     /// The system refused a file or socket operation.
     #[error("{what}")]
     Io {
@@ -75,7 +84,7 @@ impl Error {
     pub const fn code(&self) -> Code {
         match self {
             Self::Corrupt(_) => Code::StorageCorrupt,
-            Self::InUse(_) => Code::Conflict,
+            Self::InUse(_) | Self::NotEmpty(_) | Self::Unfinished(_) => Code::Conflict,
             Self::Exists(_) | Self::NodeExists(_) => Code::NodeExists,
             Self::Empty(_) | Self::Invalid(_) => Code::InvalidRequest,
             Self::JoinDenied(_) => Code::JoinDenied,

@@ -114,11 +114,15 @@ pub(crate) struct Identity {
 impl Identity {
     /// A new cluster's first node.
     pub(crate) fn found(cluster: ClusterId) -> Result<Self> {
-        let node = NodeId(1);
+        Self::found_again(cluster, NodeId(1), None)
+    }
+
+    /// The only node of a cluster whose nodes were lost: with a new CA, and with the old secret if somebody kept it.
+    pub(crate) fn found_again(cluster: ClusterId, node: NodeId, secret: Option<Secret>) -> Result<Self> {
         let authority = certs::new_authority(cluster)?;
         let (key, request) = certs::request()?;
         let cert = certs::issue(&authority, cluster, node, &request)?;
-        let cluster_secret = Secret(ClusterSecret::random().0.to_vec());
+        let cluster_secret = secret.unwrap_or_else(|| Secret(ClusterSecret::random().0.to_vec()));
         Ok(Self { version: 1, cluster, node, origin: Origin::Founder, authority, cert, key, cluster_secret })
     }
 
@@ -126,8 +130,19 @@ impl Identity {
         data_dir.join("identity")
     }
 
+    /// Stands in a folder while a backup is being restored into it.
+    pub(crate) fn unfinished(data_dir: &Path) -> PathBuf {
+        data_dir.join("restoring")
+    }
+
+    fn finished(data_dir: &Path) -> Result<()> {
+        let unfinished = Self::unfinished(data_dir).exists();
+        if unfinished { Err(Error::Unfinished(data_dir.display().to_string())) } else { Ok(()) }
+    }
+
     /// Refuses a folder that holds a node.
     pub(crate) fn absent(data_dir: &Path) -> Result<()> {
+        Self::finished(data_dir)?;
         match files::read(&Self::path(data_dir))? {
             Some(_) => Err(Error::Exists(data_dir.display().to_string())),
             // Log files without an identity are someone's remains; building on them could resurrect old votes.
@@ -143,6 +158,11 @@ impl Identity {
     pub(crate) fn save_new(&self, data_dir: &Path) -> Result<()> {
         files::create_dir(data_dir)?;
         Self::absent(data_dir)?;
+        self.save(data_dir)
+    }
+
+    /// Writes guard and identity, the identity last.
+    pub(crate) fn save(&self, data_dir: &Path) -> Result<()> {
         Guard::create(data_dir, self.cluster, self.node)?;
         let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Stopped(error.to_string()))?;
         files::replace(&Self::path(data_dir), &text)
@@ -150,9 +170,10 @@ impl Identity {
 
     /// Reads the folder's identity.
     pub(crate) fn load(data_dir: &Path) -> Result<Self> {
+        Self::finished(data_dir)?;
         let path = Self::path(data_dir);
         let Some(content) = files::read(&path)? else { return Err(Error::Empty(data_dir.display().to_string())) };
-        let identity: Self = serde_json::from_slice(&content)
+        let identity = Self::parse(&content)
             .map_err(|error| Error::Corrupt(format!("{} is damaged: {error}", path.display())))?;
         if identity.version != 1 {
             return Err(Error::Invalid(format!(
@@ -162,6 +183,10 @@ impl Identity {
             )));
         }
         Ok(identity)
+    }
+
+    pub(crate) fn parse(content: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(content)
     }
 
     pub(crate) fn owner(&self) -> Owner {

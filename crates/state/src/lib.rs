@@ -4,6 +4,7 @@
 //! decided everything beforehand; apply only checks that what was assumed still holds and answers a named [`Outcome`].
 
 pub mod apply;
+pub mod backup;
 pub mod command;
 mod crowd;
 pub mod event;
@@ -19,10 +20,11 @@ pub use command::Command;
 pub use crowd::Crowd;
 pub use event::{Event, EventKind};
 pub use model::{
-    ApiKey, Assignment, Cordon, Drain, Host, Moved, Policy, Restored, Role, SUPERSEDED_LIMIT, Sandbox, Snapshot,
+    ApiKey, Assignment, Cordon, Drain, Hold, Host, Moved, Policy, Restored, Role, SUPERSEDED_LIMIT, Sandbox, Snapshot,
     SnapshotKind, SnapshotPhase, SpentToken, Stage, State, Stored, Superseded, Trouble, Work, WorkKind,
 };
 pub use outcome::{Outcome, PlaceOutcome, Refusal};
+pub use snapshot::SnapshotError;
 pub use query::{EventPage, Filter, Page};
 
 #[cfg(test)]

@@ -48,11 +48,22 @@ pub struct State {
     pub events: VecDeque<Arc<Event>>,
     /// Index and sequence number of the last event that was dropped to keep that limit.
     pub events_dropped: Option<(u64, u32)>,
+    /// That nothing is done on hosts, and why: a cluster that was restored may know less than its hosts hold.
+    pub hold: Option<Hold>,
     /// The raft index of the last command applied.
     pub applied: u64,
     /// Derived from the rest and never written to a snapshot.
     #[serde(skip)]
     pub(crate) index: Index,
+}
+
+/// Nothing is started, moved or removed until somebody who has looked says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, in a sentence.
+    pub reason: Box<str>,
 }
 
 /// A host that was added.

@@ -85,6 +85,10 @@ pub enum Refusal {
     UnderWay(OperationId),
     /// The sandbox is on that host already.
     SameHost,
+    /// The cluster is on hold: nothing is done on hosts.
+    OnHold,
+    /// It is for a cluster that is on hold, and this one is not.
+    NotOnHold,
     /// The command came from a newer release and this one cannot apply it.
     Unsupported,
 }
@@ -94,9 +98,13 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::Cluster | Self::GenerationPast | Self::Conflict | Self::DeadlineMoved | Self::KeyExists => {
-                Code::Conflict
-            }
+            Self::Cluster
+            | Self::GenerationPast
+            | Self::Conflict
+            | Self::DeadlineMoved
+            | Self::KeyExists
+            | Self::NotOnHold => Code::Conflict,
+            Self::OnHold => Code::OnHold,
             Self::HostUnknown => Code::HostNotFound,
             Self::HostChanged => Code::NoCapacity,
             Self::HostExists(_) => Code::HostExists,

@@ -4,14 +4,16 @@
 use crate::{
     Assignment, Command, Drain, PlaceOutcome, Policy, State, WorkKind,
     command::{
-        Advance, Assign, Begin, CordonHost, DeleteSnapshot, DrainHost, ForgetIdempotency, ForgetSnapshots, Freeze,
-        GiveUp, Place, QuarantineHost, RemoveHost, ReportHost, RestoreFrom, SetPolicy, SpendJoinToken, Switch, Taken,
+        Advance, Assign, Begin, CordonHost, DeleteSnapshot, DrainHost, ForgetIdempotency, ForgetSnapshots, Found, Freeze,
+        GiveUp, Place, QuarantineHost, RemoveHost, ReportHost, RestoreFrom, SetHold, SetPolicy, SpendJoinToken, Switch,
+        TakeOver, Taken, WriteOff,
     },
     testing::*,
 };
 use crate::{Outcome, invariants};
 use plimsoll_types::{
-    Bytes, Generation, Health, HostId, LoadLine, Millis, NodeId, OperationId, Phase, Resources, Timestamp,
+    Bytes, Generation, Health, HostId, LoadLine, Millis, NodeId, OperationId, Phase, Resources, TenantId,
+    Timestamp,
 };
 use proptest::{prelude::*, sample::select};
 use std::{collections::BTreeMap, sync::Arc};
@@ -42,6 +44,9 @@ enum Step {
     Forget(Vec<u64>),
     ForgetKeys(u64),
     SpendToken { nonce: u8, node: u64 },
+    Hold(bool),
+    TakeOver { n: u64, host: u32, later: u64, frozen: bool },
+    WriteOff(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -91,6 +96,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::collection::vec(0..12u64, 0..4).prop_map(Step::ForgetSnapshots),
         1 => (0..HOSTS, rarely()).prop_map(|(host, on)| Step::Drain(host, on)),
         2 => (n.clone(), 0..300u64).prop_map(|(n, seconds)| Step::Deadline { n, seconds }),
+        2 => proptest::bool::weighted(0.3).prop_map(Step::Hold),
+        4 => (n.clone(), 0..HOSTS, 0..2u64, any::<bool>())
+            .prop_map(|(n, host, later, frozen)| Step::TakeOver { n, host, later, frozen }),
+        1 => n.clone().prop_map(Step::WriteOff),
         1 => proptest::collection::vec(n, 0..3).prop_map(Step::Forget),
         1 => (0..300u64).prop_map(Step::ForgetKeys),
         1 => (0..4u8, 2..9u64).prop_map(|(nonce, node)| Step::SpendToken { nonce, node }),
@@ -189,6 +198,30 @@ fn command(state: &State, step: &Step, seconds: u64) -> Command {
         Step::SpendToken { nonce, node } => {
             let expires_at = at.plus(plimsoll_types::Millis::secs(3600));
             Command::SpendJoinToken(SpendJoinToken { nonce: [*nonce; 16], node: NodeId(*node), expires_at, at })
+        }
+        Step::Hold(on) => Command::SetHold(SetHold { reason: on.then(|| "we look".into()), at }),
+        Step::TakeOver { n, host, later, frozen } => {
+            let generation = Generation(generation(*n).0 + later);
+            let made = (*n % 2 == 0).then(|| Found {
+                tenant: TenantId::default_tenant(),
+                session: session(*n % 4),
+                spec: Arc::new(spec()),
+                operation: operation(*n),
+                created_at: at,
+            });
+            Command::TakeOver(Box::new(TakeOver {
+                sandbox: id(*n),
+                assignment: Assignment { host: HostId(*host), generation },
+                container: format!("c{n}-{generation}-found").into(),
+                endpoints: Vec::new(),
+                frozen: *frozen,
+                made,
+                at,
+            }))
+        }
+        Step::WriteOff(n) => {
+            let reason = "nowhere".into();
+            Command::WriteOff(vec![WriteOff { sandbox: id(*n), generation: generation(*n), reason, at }])
         }
     }
 }

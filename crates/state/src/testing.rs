@@ -3,7 +3,7 @@
 use crate::{
     Assignment, Command, Host, Outcome, PlaceOutcome, Policy, Refusal, Sandbox, State, Stored, WorkKind,
     command::{
-        AddHost, Advance, Assign, Begin, Idempotency, InitCluster, Place, ReportHost, SetDeadline, Taken, Terminate,
+        AddHost, Advance, Assign, Begin, Idempotency, InitCluster, Place, ReportHost, SetDeadline, SetHold, Taken, Terminate,
     },
     invariants,
 };
@@ -242,4 +242,14 @@ pub(crate) fn sandbox(state: &State, n: u64) -> &Sandbox {
 
 pub(crate) fn host(state: &State, n: u32) -> &Host {
     &state.hosts[&HostId(n)]
+}
+
+/// Puts the cluster on hold.
+pub(crate) fn hold() -> Command {
+    Command::SetHold(SetHold { reason: Some("restored".into()), at: at(60) })
+}
+
+/// Ends the hold.
+pub(crate) fn resume(seconds: u64) -> Command {
+    Command::SetHold(SetHold { reason: None, at: at(seconds) })
 }

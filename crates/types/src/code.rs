@@ -118,6 +118,7 @@ codes! {
     ClockSkew = "clock_skew", 502, Failed, "The host's clock differs too much from the control plane's.";
     HostUnavailable = "host_unavailable", 503, Unavailable, "The sandbox's host does not answer at present.";
     NoQuorum = "no_quorum", 503, Unavailable, "No leader is known or a majority of nodes is gone; retry.";
+    OnHold = "on_hold", 503, Unavailable, "The cluster is on hold: nothing is started, moved or removed until an operator has looked at `plimsoll cluster drift` and says `plimsoll cluster resume`.";
     JoinDenied = "join_denied", 403, Denied, "The join token is wrong or expired.";
     StorageCorrupt = "storage_corrupt", 500, Damaged, "The data folder is damaged, foreign or behind what the node promised.";
     Unsupported = "unsupported", 501, Failed, "This release cannot do it yet.";

@@ -7,6 +7,7 @@ mod leader;
 mod ledger;
 mod membership;
 mod reconcile;
+mod restoring;
 mod route;
 mod watch;
 
@@ -106,10 +107,9 @@ impl Node {
             .await
             .map_err(|error| Error::io(format!("cannot listen on {}", options.listen), error))?;
         let (data_dir, owner) = (options.data_dir.clone(), identity.owner());
-        let (log, machine) = tokio::task::spawn_blocking(move || open_store(&data_dir, owner))
+        let (log, machine, pristine) = tokio::task::spawn_blocking(move || open_store(&data_dir, owner))
             .await
             .map_err(|error| Error::Corrupt(format!("opening the store failed: {error}")))??;
-        let pristine = log.is_pristine();
         let store = log.alive();
 
         let caller = Caller { tls: tls::client(&identity)?, own: Some((owner.cluster, owner.node)) };
@@ -269,12 +269,14 @@ impl Node {
     }
 }
 
-/// Opens log and snapshots and checks that together they hold the whole state.
-fn open_store(data_dir: &std::path::Path, owner: Owner) -> Result<(LogStore, Machine)> {
+/// Opens log and snapshots and checks that together they hold the whole state. Also tells whether nothing was ever written: a node that
+/// was restored has a snapshot before it has a log.
+fn open_store(data_dir: &std::path::Path, owner: Owner) -> Result<(LogStore, Machine, bool)> {
     let log = LogStore::open(data_dir, owner)?;
     let snapshots = Snapshots::open(data_dir)?;
     let current = snapshots.current().map_err(|error| Error::path("read the snapshots in", data_dir, error))?;
     let reached = current.and_then(|(header, _)| header.meta.last_log_id).map(|id| id.index);
+    let pristine = log.is_pristine() && reached.is_none();
     if log.purged() > reached {
         return Err(Error::Corrupt(format!(
             "the log begins after entry {}, but no whole snapshot in {} reaches that far",
@@ -282,5 +284,5 @@ fn open_store(data_dir: &std::path::Path, owner: Owner) -> Result<(LogStore, Mac
             data_dir.join("snapshots").display()
         )));
     }
-    Ok((log, Machine::new(Arc::new(snapshots))))
+    Ok((log, Machine::new(Arc::new(snapshots)), pristine))
 }

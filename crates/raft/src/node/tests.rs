@@ -13,6 +13,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 mod cluster;
 mod joining;
+mod restoring;
 mod single;
 
 /// How long a condition may take to come true; only a failing test waits that long.

@@ -82,7 +82,7 @@ impl Entry {
 }
 
 /// Keeps the events' bound, and the position up to which they are gone.
-pub(super) fn trim(state: &mut State) {
+pub(crate) fn trim(state: &mut State) {
     let kept = usize::try_from(state.policy.events_kept).unwrap_or(usize::MAX).min(EVENTS_LIMIT);
     while state.events.len() > kept {
         if let Some(dropped) = state.events.pop_front() {

@@ -41,7 +41,8 @@ fn runs(state: &State, host: &Host, base: Option<SnapshotId>) -> bool {
     stored.is_none_or(|stored| *stored.architecture == *host.facts.architecture)
 }
 
-fn has_room(state: &State, host: &Host, spec: &SandboxSpec) -> bool {
+/// Whether the host has that much left under its line.
+pub(super) fn has_room(state: &State, host: &Host, spec: &SandboxSpec) -> bool {
     let line = state.policy.load_line.of(host.facts.totals);
     host.reserved.checked_add(spec.resources).is_some_and(|sum| sum.fits_in(line))
 }

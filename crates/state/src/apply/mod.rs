@@ -10,6 +10,7 @@ mod entry;
 mod fit;
 mod forget;
 mod freeze;
+mod hold;
 mod host_care;
 mod hosts;
 mod joins;
@@ -17,11 +18,13 @@ mod keys;
 mod place;
 mod records;
 mod snapshots;
+mod takeover;
 mod terminate;
 mod transfer;
 
 pub use cluster::EVENTS_LIMIT;
 pub use forget::FORGET_AT_ONCE;
+pub use hold::DEADLINE_GRACE;
 pub use hosts::HOSTS_LIMIT;
 pub use joins::{JOIN_TOKEN_MARGIN, JOIN_TOKENS_LIMIT};
 pub use keys::KEYS_LIMIT;
@@ -30,6 +33,7 @@ pub use snapshots::SNAPSHOTS_LIMIT;
 
 use crate::{Command, Outcome, Refusal, State};
 use entry::Entry;
+pub(crate) use entry::trim;
 
 impl State {
     /// Applies one command at a raft index. Total and deterministic: the same state and command give the same new state
@@ -38,6 +42,9 @@ impl State {
         self.applied = index;
         if self.cluster.is_none() && !matches!(command, Command::InitCluster(_)) {
             return Outcome::Refused(Refusal::Cluster);
+        }
+        if self.hold.is_some() && command.acts() {
+            return Outcome::Refused(Refusal::OnHold);
         }
         let entry = &mut Entry::new(index);
         let outcome = match command {
@@ -73,6 +80,9 @@ impl State {
             Command::CreateKey(key) => keys::create(self, entry, key),
             Command::RevokeKey(revoke) => keys::revoke(self, entry, revoke),
             Command::SpendJoinToken(spend) => joins::spend(self, entry, spend),
+            Command::SetHold(set) => Ok(hold::set(self, entry, set)),
+            Command::TakeOver(item) => takeover::take(self, entry, item),
+            Command::WriteOff(items) => Ok(Outcome::Each(items.iter().map(|i| takeover::drop(self, entry, i)).collect())),
         };
         outcome.unwrap_or_else(Outcome::Refused)
     }
