@@ -5,7 +5,7 @@ use crate::{
     observe, openapi,
     options::{Api, Options},
     routes::{
-        cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations, placements,
+        backup, cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations, placements,
         policy, sandboxes, snapshots, system, terminals,
     },
 };
@@ -92,6 +92,10 @@ fn slow() -> OpenApiRouter<Api> {
         .routes(routes!(snapshots::take_one))
         .routes(routes!(sandboxes::logs))
         .routes(routes!(placements::place))
+        .routes(routes!(backup::backup))
+        .routes(routes!(backup::hold))
+        .routes(routes!(backup::resume))
+        .routes(routes!(backup::drift_report, backup::settle))
         .routes(routes!(terminals::create))
         .routes(routes!(exec::run))
         .routes(routes!(exec::run_commands))

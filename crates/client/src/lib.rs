@@ -12,6 +12,7 @@ pub mod exec;
 mod files;
 mod hosts;
 mod moving;
+mod restoring;
 mod sandboxes;
 mod snapshots;
 pub mod wire;

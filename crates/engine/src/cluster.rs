@@ -2,11 +2,14 @@
 
 use crate::error::Error;
 use async_trait::async_trait;
-use plimsoll_lifecycle::ports::SurveyReport;
-use plimsoll_state::{ApiKey, Host, Policy, Role};
+use plimsoll_lifecycle::{
+    planner::{Finding, Verdict},
+    ports::SurveyReport,
+};
+use plimsoll_state::{ApiKey, Hold, Host, Policy, Role, State, backup};
 use plimsoll_types::{
     HostAddress, HostId, HostName, Identity, KeyId, Labels, MeasuredLoad, Millis, Phase, PublishAddress, Resources,
-    SandboxId, TenantId, Timestamp,
+    SandboxId, SessionId, TenantId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -123,6 +126,69 @@ pub struct ProposedMove {
     pub begun: bool,
 }
 
+/// A copy of the whole state at one moment.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// What stands before it.
+    pub header: backup::Header,
+    /// The state.
+    pub state: State,
+}
+
+/// What hosts hold, compared with what state says.
+#[derive(Clone, Debug)]
+pub struct DriftReport {
+    /// The hold, if the cluster is on one: only then can anything be settled.
+    pub hold: Option<Hold>,
+    /// Hosts that were looked at.
+    pub answered: u32,
+    /// Hosts that were not, and why.
+    pub silent: Vec<(HostName, String)>,
+    /// Snapshots in the registry that state has no record of; `None` where the registry was not, or could not be, asked.
+    pub unrecorded: Option<u64>,
+    /// Every container, and every sandbox that should have one.
+    pub lines: Vec<DriftLine>,
+    /// What was settled by this call, in order.
+    pub settled: Vec<Settled>,
+}
+
+/// One line of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriftLine {
+    /// What was found.
+    pub finding: Finding,
+    /// The platform's key of the sandbox, by state or else by the container's labels.
+    pub session: Option<SessionId>,
+    /// Whose it is, likewise.
+    pub tenant: Option<TenantId>,
+    /// The host's name.
+    pub host: Option<HostName>,
+}
+
+/// What to settle of a drift; nothing is done that is not named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DriftWish {
+    /// State takes over what it does not know or knows an earlier generation of.
+    pub adopt: bool,
+    /// Containers that nothing needs are removed from their hosts.
+    pub remove_orphans: bool,
+    /// Sandboxes that are nowhere count as failed.
+    pub mark_lost: bool,
+}
+
+/// What came of one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// What it was.
+    pub verdict: Verdict,
+    /// Which sandbox.
+    pub sandbox: SandboxId,
+    /// On which host.
+    pub host: Option<HostName>,
+    /// Why it was not done; `None` if it was.
+    pub refused: Option<String>,
+}
+
 /// What operators do.
 #[async_trait]
 pub trait ClusterOperations: Send + Sync + 'static {
@@ -171,6 +237,21 @@ pub trait ClusterOperations: Send + Sync + 'static {
     /// Replaces the policy, if the one in force is still the expected one, and answers with it; `conflict` otherwise, and where
     /// names would change that are in use.
     async fn set_policy(&self, policy: Policy, expected: Option<Policy>) -> Result<Policy, Error>;
+
+    /// A copy of everything that was acknowledged before the call.
+    async fn backup(&self) -> Result<Backup, Error>;
+
+    /// Puts the cluster on hold: nothing is started, moved or removed, and whatever was under way stops, until [`Self::resume`].
+    async fn hold(&self, reason: &str) -> Result<(), Error>;
+
+    /// Ends a hold. Unless forced, `conflict` while something is left to settle: what is not taken over would be removed.
+    async fn resume(&self, force: bool) -> Result<(), Error>;
+
+    /// Compares what all hosts hold with what state says. Changes nothing.
+    async fn drift(&self) -> Result<DriftReport, Error>;
+
+    /// Settles, on hold only, what the wish names, and compares again.
+    async fn settle(&self, wish: DriftWish) -> Result<DriftReport, Error>;
 
     /// Makes an API key; the secret (`plm_…`) is returned once and only its hash is kept.
     async fn create_key(&self, name: &str, role: Role, tenant: TenantId) -> Result<(Arc<ApiKey>, String), Error>;

@@ -22,7 +22,8 @@ mod sessions;
 pub mod spec;
 
 pub use cluster::{
-    ClusterOperations, DrainStatus, DrainWish, HostCheck, HostStatus, LeftBehind, NewHost, ProposedMove,
+    Backup, ClusterOperations, DrainStatus, DrainWish, DriftLine, DriftReport, DriftWish, HostCheck, HostStatus,
+    LeftBehind, NewHost, ProposedMove, Settled,
 };
 pub use engine::Engine;
 pub use error::Error;

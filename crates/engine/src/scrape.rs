@@ -21,6 +21,8 @@ pub(crate) fn text(node: &Node) -> String {
     let mut page = Page::default();
     page.gauge("plimsoll_queue_sandboxes", "Sandboxes that wait for room.");
     page.sample(&[], number(queue));
+    page.gauge("plimsoll_cluster_on_hold", "1 while nothing is done on hosts, until an operator resumes.");
+    page.sample(&[], Value::Whole(u64::from(node.read(|state| state.hold.is_some()))));
     page.gauge("plimsoll_sandboxes", "Sandboxes by phase and host; no host is an empty label.");
     // A pair that ran empty must read zero, so every pair is written.
     let names = hosts.iter().map(|host| (Some(host.id), host.name.as_str()));

@@ -13,6 +13,9 @@ use std::{collections::BTreeMap, fmt};
 /// First byte of a sealed environment; another one means another form.
 const FORMAT: u8 = 1;
 
+/// Bytes of a fingerprint: enough that no two clusters share one.
+const FINGERPRINT: usize = 8;
+
 /// The cluster's key, the same on every node. Only its length is ever printed.
 #[derive(Clone)]
 pub struct ClusterSecret([u8; 32]);
@@ -59,6 +62,14 @@ impl ClusterSecret {
         let plain = self.key()?.open_in_place(nonce, aad(sandbox), &mut body).map_err(|_| broken())?;
         let map: BTreeMap<String, String> = serde_json::from_slice(plain).map_err(|_| broken())?;
         Ok(Secrets(map))
+    }
+
+    /// Tells this secret from another one and nothing else about it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &self.0);
+        let tag = ring::hmac::sign(&key, b"plimsoll backup v1");
+        tag.as_ref().iter().take(FINGERPRINT).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn key(&self) -> Result<LessSafeKey, Error> {

@@ -9,8 +9,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::{
-    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerStats, DiskUse, ExecRequest, ExecSession, Files,
-    HostDriver, HostError, ImageSeen, LogOptions, Mount, NetworkPlan, Pushed, SnapshotImage, SurveyReport,
+    ByteStream, CommitPlan, ContainerMade, ContainerPlan, ContainerSeen, ContainerStats, DiskUse, ExecRequest,
+    ExecSession, Files, HostDriver, HostError, ImageSeen, LogOptions, Mount, NetworkPlan, Pushed, SnapshotImage,
+    SurveyReport,
 };
 use plimsoll_types::{Bytes as ByteCount, ClusterId, HostFacts, ImageRef, MeasuredLoad};
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
@@ -62,6 +63,10 @@ impl HostDriver for Driver {
 
     async fn inspect(&self, container: &str) -> Result<Option<ContainerSeen>, HostError> {
         self.within("inspect", limits::CALL, docker::inspect(&self.api, container)).await
+    }
+
+    async fn made_with(&self, container: &str) -> Result<Option<ContainerMade>, HostError> {
+        self.within("inspect", limits::CALL, docker::made::made_with(&self.api, container)).await
     }
 
     async fn list_containers(&self, cluster: ClusterId) -> Result<Vec<ContainerSeen>, HostError> {

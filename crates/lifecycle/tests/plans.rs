@@ -100,6 +100,8 @@ fn seen(n: u128, generation: u64, state: ContainerState, container: &str) -> Con
         sandbox: Some(id(n)),
         generation: Some(Generation(generation)),
         operation: Some(OPERATION),
+        session: SessionId::new("s1").ok(),
+        tenant: Some(TenantId::default_tenant()),
         ports: Vec::new(),
         created_at: Timestamp(2),
     }

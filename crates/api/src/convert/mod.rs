@@ -1,6 +1,7 @@
 //! Between the wire and the engine: requests are checked here, once and completely; records become answers.
 
 pub(crate) mod drain;
+pub(crate) mod drift;
 pub(crate) mod event;
 pub(crate) mod exec;
 pub(crate) mod files;

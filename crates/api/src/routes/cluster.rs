@@ -2,6 +2,7 @@
 
 use crate::{
     auth::Operator,
+    convert,
     error::{Answer, ApiError},
     extract::Json,
     options::Api,
@@ -22,9 +23,10 @@ pub(crate) async fn status(State(api): State<Api>, _: Operator) -> axum::Json<wi
     let options = &api.options;
     let view = options.ledger.leader();
     let (last_log, applied) = options.membership.progress();
-    let (cluster, base_image, hosts, (sandboxes, sandboxes_by_host)) = ledger::read(options.ledger.as_ref(), |state| {
+    let (cluster, hold, base_image, hosts, (sandboxes, sandboxes_by_host)) = ledger::read(options.ledger.as_ref(), |state| {
         (
             state.cluster,
+            state.hold.as_ref().map(convert::drift::hold),
             state.policy.base_image.as_ref().map(ToString::to_string),
             hosts_by_health(state),
             sandboxes_by_phase(state),
@@ -43,6 +45,7 @@ pub(crate) async fn status(State(api): State<Api>, _: Operator) -> axum::Json<wi
         sandboxes,
         sandboxes_by_host,
         base_image,
+        hold,
     })
 }
 

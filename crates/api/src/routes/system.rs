@@ -34,6 +34,9 @@ pub(crate) async fn health(State(api): State<Api>, _: Caller) -> Answer<axum::Js
 
 /// What is wrong, as this node sees it.
 fn ailment(api: &Api) -> String {
+    if let Some(hold) = ledger::read(api.options.ledger.as_ref(), |state| state.hold.clone()) {
+        return format!("the cluster is on hold ({}); see `plimsoll cluster drift`", hold.reason);
+    }
     let counts = ledger::read(api.options.ledger.as_ref(), |state| {
         let mut counts: BTreeMap<Health, u64> = BTreeMap::new();
         for host in state.hosts.values() {

@@ -1,6 +1,7 @@
 //! The control plane and its keys on the wire.
 
 use super::{
+    drift::Hold,
     secret::Secret,
     units::{Size, Time},
 };
@@ -41,6 +42,9 @@ pub struct ClusterStatus {
     /// The image of sandboxes that name none.
     #[serde(default)]
     pub base_image: Option<String>,
+    /// That nothing is done on hosts, until an operator resumes; absent where all goes its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// One member of the control plane.

@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod drain;
+pub mod drift;
 pub mod event;
 pub mod exec;
 pub mod files;
@@ -25,6 +26,9 @@ pub use cluster::{
     TransferLeadership,
 };
 pub use drain::{Drain, DrainHost, DrainStatus, LeftBehind, Rebalance, RebalanceHosts, RebalanceMove};
+pub use drift::{
+    Drift, DriftLine, DriftSettled, DriftVerdict, Hold, HoldCluster, ResumeCluster, SettleDrift, SilentHost,
+};
 pub use event::{Event, EventId, EventKind};
 pub use exec::{
     CommandLine, CommandResult, Encoding, ExecControl, ExecNotice, ExecRequest, ExecResult, RunCommands, Stream,

@@ -3,7 +3,10 @@
 use super::{VpsClusterProvider, checks};
 use crate::{
     Error,
-    cluster::{ClusterOperations, DrainStatus, DrainWish, HostCheck, HostStatus, NewHost, ProposedMove},
+    cluster::{
+        Backup, ClusterOperations, DrainStatus, DrainWish, DriftReport, DriftWish, HostCheck, HostStatus, NewHost,
+        ProposedMove,
+    },
     policy,
     questions::{Answer, Question},
     spec,
@@ -122,6 +125,26 @@ impl ClusterOperations for VpsClusterProvider {
 
     async fn set_policy(&self, policy: Policy, expected: Option<Policy>) -> Result<Policy, Error> {
         self.replace_policy(policy, expected).await
+    }
+
+    async fn backup(&self) -> Result<Backup, Error> {
+        self.copy_state().await
+    }
+
+    async fn hold(&self, reason: &str) -> Result<(), Error> {
+        self.put_on_hold(reason).await
+    }
+
+    async fn resume(&self, force: bool) -> Result<(), Error> {
+        self.end_hold(force).await
+    }
+
+    async fn drift(&self) -> Result<DriftReport, Error> {
+        self.compare().await
+    }
+
+    async fn settle(&self, wish: DriftWish) -> Result<DriftReport, Error> {
+        self.settle_drift(wish).await
     }
 
     async fn create_key(&self, name: &str, role: Role, tenant: TenantId) -> Result<(Arc<ApiKey>, String), Error> {

@@ -52,14 +52,22 @@ impl VpsClusterProvider {
         role: Role,
         tenant: TenantId,
     ) -> Result<Arc<ApiKey>, Error> {
-        let id = id_in(secret).ok_or_else(|| spec::invalid("secret", format_args!("it is no key of Plimsoll's")))?;
-        let hash = hash(secret);
+        let key = Self::key_for(secret, name, role, tenant, self.node.now())?;
+        let (id, hash) = (key.id, key.hash);
         if let Some(known) = self.node.read(|state| state.keys.get(&id).filter(|key| key.hash == hash).cloned()) {
             return Ok(known);
         }
-        let key = ApiKey { id, name: name.into(), role, tenant, hash, created_at: self.node.now() };
         self.node.commit(Command::CreateKey(key.clone())).await?;
         Ok(Arc::new(key))
+    }
+
+    /// The record of the key that a secret stands for.
+    ///
+    /// # Errors
+    /// When the secret is malformed.
+    pub fn key_for(secret: &str, name: &str, role: Role, tenant: TenantId, now: Timestamp) -> Result<ApiKey, Error> {
+        let id = id_in(secret).ok_or_else(|| spec::invalid("secret", format_args!("it is no key of Plimsoll's")))?;
+        Ok(ApiKey { id, name: name.into(), role, tenant, hash: hash(secret), created_at: now })
     }
 
     pub(super) async fn end_key(&self, key: KeyId) -> Result<(), Error> {

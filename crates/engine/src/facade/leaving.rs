@@ -1,7 +1,7 @@
 //! Letting a host go: what is left of ours there is removed first, because afterwards nobody looks at it any more.
 
 use super::{VpsClusterProvider, hosts::no_such_host};
-use crate::{Error, leader::reconciler};
+use crate::{Error, leader::{hold, reconciler}};
 use plimsoll_lifecycle::ports::ContainerSeen;
 use plimsoll_state::{Command, Host, command::RemoveHost};
 use plimsoll_types::{Code, HostId};
@@ -17,6 +17,7 @@ impl VpsClusterProvider {
     /// Clears a host and forgets it. Answers with what an operator should know.
     pub(super) async fn let_go(&self, id: HostId) -> Result<Vec<String>, Error> {
         self.barrier().await?;
+        hold::refuse(&self.node)?;
         let host = self.node.read(|state| state.hosts.get(&id).cloned());
         let host = host.ok_or_else(|| no_such_host(&id.to_string()))?;
         let mut warnings = Vec::new();

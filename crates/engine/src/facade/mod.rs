@@ -2,6 +2,8 @@
 
 mod checks;
 mod draining;
+mod drifting;
+mod holding;
 mod hosts;
 mod keys;
 mod leaving;

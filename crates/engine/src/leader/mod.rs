@@ -10,6 +10,7 @@ pub(crate) mod desk;
 pub(crate) mod drainer;
 mod executor;
 mod full_disk;
+pub(crate) mod hold;
 pub(crate) mod idle;
 mod job;
 pub(crate) mod leading;
@@ -17,7 +18,7 @@ pub(crate) mod loads;
 mod loss;
 mod monitor;
 mod placer;
-mod ready;
+pub(crate) mod ready;
 mod reaper;
 pub(crate) mod rebalance;
 pub(crate) mod reconciler;
@@ -48,12 +49,9 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
     let _shown = node.leading.show(Arc::clone(&leading));
     let (sender, asks) = mpsc::channel(DESK_LIMIT);
     let open = node.desk.open(sender.clone());
-    let everything = async {
+    let acts = async || {
         tokio::join!(
-            placer::run(Arc::clone(&node), Arc::clone(&leading), asks),
-            courier::run(Arc::clone(&node)),
             executor::run(Arc::clone(&node), sender.clone()),
-            monitor::run(Arc::clone(&node), Arc::clone(&leading)),
             reconciler::run(Arc::clone(&node)),
             reaper::run(Arc::clone(&node), sender.clone()),
             loss::run(Arc::clone(&node), sender.clone()),
@@ -61,9 +59,14 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
             idle::run(Arc::clone(&node), sender.clone()),
             drainer::run(Arc::clone(&node), sender.clone()),
             collector::run(Arc::clone(&node), sender.clone()),
-            tally::run(Arc::clone(&node), sender.clone()),
-        )
+        );
     };
-    everything.await;
+    tokio::join!(
+        placer::run(Arc::clone(&node), Arc::clone(&leading), asks),
+        courier::run(Arc::clone(&node)),
+        monitor::run(Arc::clone(&node), Arc::clone(&leading)),
+        tally::run(Arc::clone(&node), sender.clone()),
+        hold::while_free(&node, acts),
+    );
     drop(open);
 }

@@ -7,6 +7,7 @@ mod moves;
 
 use super::{
     desk::Ask,
+    hold,
     leading::Leading,
     yard::{Yard, request},
 };
@@ -117,7 +118,9 @@ impl Placing {
     fn pass(&mut self) -> u64 {
         let seen = self.node.read(|state| state.applied);
         let changed = self.yard.follow(&self.node, &self.leading.loads);
-        if changed && self.entries.len() < ENTRIES_IN_FLIGHT {
+        // On hold every proposal is refused, which is a change as well: trying again at once would never end.
+        let free = changed && self.entries.len() < ENTRIES_IN_FLIGHT && hold::refuse(&self.node).is_ok();
+        if free {
             self.assign_queued();
         }
         while self.entries.len() < ENTRIES_IN_FLIGHT && !self.backlog.is_empty() {
@@ -128,8 +131,13 @@ impl Placing {
     }
 
     fn take(&mut self, ask: Ask) {
+        let held = hold::refuse(&self.node).err();
         match ask {
             Ask::Place(wish, reply) => {
+                if let Some(held) = held {
+                    let _gone = reply.send(Err(held));
+                    return;
+                }
                 if self.backlog.len() + self.parked.len() >= 2 * BACKLOG {
                     // Nobody listening is no error: the caller has gone.
                     let _gone = reply.send(Err(Error::new(Code::Overloaded, Code::Overloaded.meaning())));
@@ -142,6 +150,9 @@ impl Placing {
                 self.yard.follow(&self.node, &self.leading.loads);
                 let request = self.node.read(|state| request(state, &spec, &tenant, spec.snapshot));
                 let _gone = reply.send(Ok(self.yard.explain(&request, |_| true)));
+            }
+            Ask::Resume(_, reply) | Ask::Restore(_, reply) | Ask::Migrate(_, reply) if held.is_some() => {
+                let _gone = reply.send(held.map_or_else(|| Err(super::desk::not_leading()), Err));
             }
             Ask::Resume(wish, reply) => self.resume(&wish, answer_with(reply)),
             Ask::Restore(wish, reply) => self.restore(&wish, answer_with(reply)),

@@ -1,9 +1,9 @@
 //! A container that was started: waiting until it serves, and where it is reached then.
 
 use plimsoll_lifecycle::ports::{ContainerSeen, ContainerState, HostDriver, HostError, HostFailure};
-use plimsoll_state::{Host, Sandbox};
+use plimsoll_state::Host;
 use plimsoll_types::{Code, Endpoint, HostAddress};
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use tokio::time;
 
 /// How long a started container may take until Docker shows it running with its ports.
@@ -46,11 +46,11 @@ fn vanished() -> HostError {
 }
 
 /// Where the ports that were asked for are reached.
-pub(super) fn endpoints(host: &Host, sandbox: &Sandbox, seen: &ContainerSeen) -> Vec<Endpoint> {
+pub(crate) fn endpoints(host: &Host, ports: &BTreeSet<u16>, seen: &ContainerSeen) -> Vec<Endpoint> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for (port, ip, host_port) in &seen.ports {
         // Docker may list a port once for IPv4 and once for IPv6.
-        if sandbox.spec.ports.contains(port) && !endpoints.iter().any(|known| known.port == *port) {
+        if ports.contains(port) && !endpoints.iter().any(|known| known.port == *port) {
             endpoints.push(Endpoint { port: *port, address: public_address(host, *ip), host_port: *host_port });
         }
     }

@@ -13,6 +13,7 @@ mod hardening;
 mod helper;
 mod image;
 mod known;
+pub(crate) mod made;
 mod names;
 mod network;
 mod raw;

@@ -14,7 +14,7 @@ use plimsoll_lifecycle::{
     naming::label,
     ports::{ContainerPlan, ContainerSeen, ContainerState, HostError},
 };
-use plimsoll_types::{ClusterId, Code, Generation, OperationId, Timestamp};
+use plimsoll_types::{ClusterId, Code, Generation, OperationId, SessionId, TenantId, Timestamp};
 use std::{
     collections::HashMap,
     net::IpAddr,
@@ -93,6 +93,8 @@ pub(crate) fn from_inspect(found: &ContainerInspectResponse) -> ContainerSeen {
         sandbox: owner.sandbox,
         generation: owner.generation,
         operation: owner.operation,
+        session: owner.session,
+        tenant: owner.tenant,
         ports: found.network_settings.as_ref().and_then(|net| net.ports.as_ref()).map(published).unwrap_or_default(),
         created_at: found.created.as_deref().and_then(unix_ms).map_or(Timestamp::ZERO, Timestamp),
     }
@@ -119,6 +121,8 @@ fn from_summary(found: &ContainerSummary) -> ContainerSeen {
         sandbox: owner.sandbox,
         generation: owner.generation,
         operation: owner.operation,
+        session: owner.session,
+        tenant: owner.tenant,
         ports,
         created_at: Timestamp(found.created.and_then(|s| u64::try_from(s).ok()).unwrap_or(0).saturating_mul(1000)),
     }
@@ -129,6 +133,8 @@ struct Owner {
     sandbox: Option<plimsoll_types::SandboxId>,
     generation: Option<Generation>,
     operation: Option<OperationId>,
+    session: Option<SessionId>,
+    tenant: Option<TenantId>,
 }
 
 impl Owner {
@@ -139,6 +145,8 @@ impl Owner {
             sandbox: get(label::SANDBOX).and_then(|text| text.parse().ok()),
             generation: get(label::GENERATION).and_then(|text| text.parse().ok()).map(Generation),
             operation: get(label::OPERATION).and_then(|text| text.parse().ok()),
+            session: get(label::SESSION).and_then(|text| SessionId::new(text).ok()),
+            tenant: get(label::TENANT).and_then(|text| TenantId::new(text).ok()),
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use plimsoll_types::{
     Bytes as ByteCount, ClusterId, Code, Generation, HostAddress, HostFacts, Identity, ImageRef, MeasuredLoad,
-    MilliCpu, OperationId, Runtime, SandboxId, Timestamp,
+    MilliCpu, OperationId, Runtime, SandboxId, SessionId, TenantId, Timestamp,
 };
 use std::{collections::BTreeMap, net::IpAddr, pin::Pin, sync::Arc};
 
@@ -172,10 +172,33 @@ pub struct ContainerSeen {
     pub generation: Option<Generation>,
     /// The operation its labels name as its maker.
     pub operation: Option<OperationId>,
+    /// The platform's key that its labels name.
+    pub session: Option<SessionId>,
+    /// The tenant that its labels name.
+    pub tenant: Option<TenantId>,
     /// Ports published: inside → address and port on the host.
     pub ports: Vec<(u16, IpAddr, u16)>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// What a container was made with, as far as Docker shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerMade {
+    /// The image it was made from.
+    pub image: ImageRef,
+    /// argv of its main process; `None` for our idle one.
+    pub command: Option<Vec<String>>,
+    /// Its plain environment, the image's own included.
+    pub env: BTreeMap<String, String>,
+    /// CPU limit.
+    pub cpu: MilliCpu,
+    /// Memory limit.
+    pub memory: ByteCount,
+    /// Most processes and threads.
+    pub pids_limit: u32,
+    /// The OCI runtime.
+    pub runtime: Runtime,
 }
 
 /// A container's use of its host, once.
@@ -233,6 +256,9 @@ pub trait HostDriver: Send + Sync + 'static {
 
     /// Looks at one container by id or name; `None` if there is none.
     async fn inspect(&self, container: &str) -> Result<Option<ContainerSeen>, HostError>;
+
+    /// What a container was made with; `None` if there is none, or it was not made by us.
+    async fn made_with(&self, container: &str) -> Result<Option<ContainerMade>, HostError>;
 
     /// Every container whose labels name this cluster, stopped ones included.
     async fn list_containers(&self, cluster: ClusterId) -> Result<Vec<ContainerSeen>, HostError>;

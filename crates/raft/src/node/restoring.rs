@@ -17,6 +17,7 @@ use crate::{
     },
     types::{LeaderId, LogId, Peer, SnapshotMeta, StoredMembership},
 };
+use openraft::vote::RaftLeaderIdExt as _;
 use plimsoll_state::{Hold, State};
 use plimsoll_types::NodeId;
 use std::{collections::BTreeMap, fs, path::Path};

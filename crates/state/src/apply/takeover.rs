@@ -5,9 +5,9 @@ use super::{SANDBOXES_LIMIT, entry::Entry, fit};
 use crate::{
     Outcome, Refusal, State,
     command::{Found, TakeOver, WriteOff},
-    model::{Host, Sandbox},
+    model::{Host, Sandbox, SnapshotPhase},
 };
-use plimsoll_types::{Desired, Generation, Phase, SandboxId, SandboxSpec, SessionId, TenantId, Timestamp};
+use plimsoll_types::{Desired, Generation, Phase, SandboxId, SandboxSpec, SessionId, SnapshotId, TenantId, Timestamp};
 
 /// The reason a sandbox then has.
 const TAKEN_OVER: &str = "taken over by its container's labels";
@@ -34,7 +34,8 @@ pub(super) fn take(state: &mut State, entry: &mut Entry, item: &TakeOver) -> Res
             }
             free(state, item.sandbox, &made.tenant, &made.session)?;
             room(state, host, &made.spec)?;
-            state.insert_sandbox(blank(item, made));
+            let base = made.spec.snapshot.filter(|id| available(state, *id));
+            state.insert_sandbox(Sandbox { base, ..blank(item, made) });
         }
     }
     state.update_sandbox(item.sandbox, |sandbox| enter(sandbox, item));
@@ -97,6 +98,10 @@ fn free(state: &State, id: SandboxId, tenant: &TenantId, session: &SessionId) ->
         Some(live) if *live != id => Err(Refusal::Conflict),
         Some(_) | None => Ok(()),
     }
+}
+
+fn available(state: &State, id: SnapshotId) -> bool {
+    state.snapshots.get(&id).is_some_and(|snapshot| snapshot.phase == SnapshotPhase::Available)
 }
 
 fn room(state: &State, host: &Host, spec: &SandboxSpec) -> Result<(), Refusal> {

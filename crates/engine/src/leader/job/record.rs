@@ -19,7 +19,7 @@ impl Create<'_> {
 
     pub(super) async fn commit_running(&self, made: Option<&ContainerSeen>) -> Result<(), Stop> {
         let Some(seen) = made else { return Err(Stop::Moved) };
-        let endpoints = endpoints(&self.view.host, &self.view.sandbox, seen);
+        let endpoints = endpoints(&self.view.host, &self.view.sandbox.spec.ports, seen);
         self.advance(Phase::Running, Some(seen.id.as_str().into()), endpoints, "", false).await?;
         let sandbox = &self.view.sandbox;
         let took = self.node.now().since(sandbox.created_at);

@@ -264,7 +264,7 @@ impl Carry<'_> {
             sandbox: self.view.sandbox.id,
             operation: self.work.operation,
             container: made.id.as_str().into(),
-            endpoints: endpoints(target, &self.view.sandbox, made),
+            endpoints: endpoints(target, &self.view.sandbox.spec.ports, made),
             downtime: stood_still,
             bytes: stored.map(|stored| stored.sent).unwrap_or_default().saturating_add(found.fetched),
             at,

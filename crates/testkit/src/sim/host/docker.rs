@@ -10,10 +10,12 @@ use super::{
 };
 use crate::sim::{SimRegistry, lock};
 use plimsoll_lifecycle::{
-    naming,
+    naming::{self, label},
     ports::{ContainerPlan, ContainerSeen, ContainerState, HostError, HostFailure, Mount},
 };
-use plimsoll_types::{ClusterId, Code, Generation, HostFacts, ImageRef, SandboxId, Timestamp};
+use plimsoll_types::{
+    ClusterId, Code, Generation, HostFacts, ImageRef, SandboxId, SessionId, TenantId, Timestamp,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -159,6 +161,8 @@ impl Docker {
             sandbox: Some(plan.sandbox),
             generation: Some(plan.generation),
             operation: Some(plan.operation),
+            session: plan.labels.get(label::SESSION).and_then(|text| SessionId::new(text).ok()),
+            tenant: plan.labels.get(label::TENANT).and_then(|text| TenantId::new(text).ok()),
             ports: Vec::new(),
             created_at: now,
         };
@@ -326,6 +330,8 @@ impl Docker {
             sandbox: labels.map(|labels| labels.1),
             generation: labels.map(|labels| labels.2),
             operation: None,
+            session: None,
+            tenant: None,
             ports: Vec::<(u16, IpAddr, u16)>::new(),
             created_at: Timestamp::ZERO,
         };

@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use bytes::Bytes as Blob;
 use futures_util::stream;
 use plimsoll_lifecycle::ports::{
-    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, DiskUse, ExecRequest,
-    ExecSession, Files, HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage, SurveyReport,
+    ByteStream, CommitPlan, ContainerMade, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, DiskUse,
+    ExecRequest, ExecSession, Files, HostDriver, HostError, ImageSeen, LogOptions, Mount, Pushed, SnapshotImage,
+    SurveyReport,
 };
 use plimsoll_types::{Bytes, ClusterId, HostFacts, ImageRef, MeasuredLoad, MilliCpu, Timestamp};
 use std::time::Duration;
@@ -92,6 +93,23 @@ impl HostDriver for SimDriver {
         let look = self
             .line
             .call(HostOp::Inspect, move |docker, _| Ok(docker.find(&container).map(|found| found.seen.clone())));
+        look.await
+    }
+
+    async fn made_with(&self, container: &str) -> Result<Option<ContainerMade>, HostError> {
+        let container = container.to_owned();
+        let made = |plan: &ContainerPlan| ContainerMade {
+            image: plan.image.clone(),
+            command: plan.command.clone(),
+            env: plan.env.clone(),
+            cpu: plan.cpu,
+            memory: plan.memory,
+            pids_limit: plan.pids_limit,
+            runtime: plan.runtime,
+        };
+        let look = self.line.call(HostOp::Inspect, move |docker, _| {
+            Ok(docker.find(&container).and_then(|found| found.plan.as_ref()).map(made))
+        });
         look.await
     }
 
