@@ -6,7 +6,7 @@ mod daemon;
 mod telemetry;
 
 use clap::Parser as _;
-use cli::args::{Cli, Command};
+use cli::args::{Cli, ClusterCommand, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             Command::Dev(args) => daemon::dev(args).await.map(|()| 0),
             Command::Init(args) => daemon::init(args, cli.output).await.map(|()| 0),
             Command::Join(args) => daemon::join(args, cli.output).await.map(|()| 0),
+            Command::Cluster(ClusterCommand::Restore(args)) => daemon::restore(args, cli.output).await.map(|()| 0),
             Command::Server(args) => daemon::server(args).await.map(|()| 0),
             _ => cli::run(&cli).await,
         }

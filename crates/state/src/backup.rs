@@ -144,6 +144,12 @@ impl State {
         self
     }
 
+    /// Adds an API key to a state that no log stands behind yet.
+    pub fn add_key(&mut self, key: crate::ApiKey) {
+        self.index.key_hashes.insert(key.hash, key.id);
+        self.keys.insert(key.id, Arc::new(key));
+    }
+
     /// A number for a node that no node of this cluster has had.
     #[must_use]
     pub fn unused_node(&self) -> NodeId {

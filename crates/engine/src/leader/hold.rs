@@ -2,11 +2,12 @@
 //! that change nothing are answered.
 
 use crate::{Error, node::Node};
+use futures_util::future::BoxFuture;
 use plimsoll_types::Code;
 
 /// Runs what acts, for as long as the cluster is not on hold, and drops it when that changes: as at the end of a lead, what is under
 /// way is derived again later.
-pub(super) async fn while_free(node: &Node, acts: impl AsyncFn()) {
+pub(super) async fn while_free(node: &Node, acts: impl Fn() -> BoxFuture<'static, ()>) {
     loop {
         until(node, false).await;
         tokio::select! {

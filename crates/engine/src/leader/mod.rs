@@ -28,6 +28,7 @@ mod tally;
 mod yard;
 
 use crate::node::Node;
+use futures_util::FutureExt as _;
 use leading::Leading;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -49,18 +50,7 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
     let _shown = node.leading.show(Arc::clone(&leading));
     let (sender, asks) = mpsc::channel(DESK_LIMIT);
     let open = node.desk.open(sender.clone());
-    let acts = async || {
-        tokio::join!(
-            executor::run(Arc::clone(&node), sender.clone()),
-            reconciler::run(Arc::clone(&node)),
-            reaper::run(Arc::clone(&node), sender.clone()),
-            loss::run(Arc::clone(&node), sender.clone()),
-            checkpoints::run(Arc::clone(&node), sender.clone()),
-            idle::run(Arc::clone(&node), sender.clone()),
-            drainer::run(Arc::clone(&node), sender.clone()),
-            collector::run(Arc::clone(&node), sender.clone()),
-        );
-    };
+    let acts = || act(Arc::clone(&node), sender.clone()).boxed();
     tokio::join!(
         placer::run(Arc::clone(&node), Arc::clone(&leading), asks),
         courier::run(Arc::clone(&node)),
@@ -69,4 +59,18 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
         hold::while_free(&node, acts),
     );
     drop(open);
+}
+
+/// Every loop that has an effect on hosts or the registry.
+async fn act(node: Arc<Node>, sender: mpsc::Sender<desk::Ask>) {
+    tokio::join!(
+        executor::run(Arc::clone(&node), sender.clone()),
+        reconciler::run(Arc::clone(&node)),
+        reaper::run(Arc::clone(&node), sender.clone()),
+        loss::run(Arc::clone(&node), sender.clone()),
+        checkpoints::run(Arc::clone(&node), sender.clone()),
+        idle::run(Arc::clone(&node), sender.clone()),
+        drainer::run(Arc::clone(&node), sender.clone()),
+        collector::run(Arc::clone(&node), sender),
+    );
 }

@@ -2,7 +2,7 @@
 
 mod operator;
 
-pub use operator::{ClusterCommand, HostAddArgs, HostCommand, KeyCommand, KeyRole, PolicyCommand};
+pub use operator::{ClusterCommand, HostAddArgs, HostCommand, KeyCommand, KeyRole, PolicyCommand, RestoreArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::styling};
 use plimsoll_types::{Bytes, Constraint, HostName, Label, MilliCpu, SandboxId, SessionId};

@@ -2,12 +2,12 @@
 
 use super::{
     args::{ClusterCommand, KeyCommand, KeyRole, Output},
-    policy, print,
+    backup, drift, policy, print,
 };
 use anyhow::Result;
 use plimsoll_client::{
     Client,
-    wire::{ClusterStatus, CreateKey, Role},
+    wire::{ClusterStatus, CreateKey, Hold, Role},
 };
 use serde_json::json;
 
@@ -15,6 +15,12 @@ use serde_json::json;
 pub async fn run(client: &Client, output: Output, command: &ClusterCommand) -> Result<()> {
     match command {
         ClusterCommand::Policy { command } => policy::run(client, output, command.as_ref()).await,
+        ClusterCommand::Backup(args) => backup::run(client, output, args).await,
+        ClusterCommand::Drift(args) => drift::run(client, output, args).await,
+        ClusterCommand::Hold { reason } => drift::hold(client, output, reason).await,
+        ClusterCommand::Resume { force } => drift::resume(client, output, *force).await,
+        // Of a folder, not of a running cluster: the daemon's.
+        ClusterCommand::Restore(_) => Ok(()),
         ClusterCommand::Status => print::result(output, &client.cluster().await?, status),
         ClusterCommand::Token => {
             let token = client.join_token().await?;
@@ -62,10 +68,15 @@ fn status(status: &ClusterStatus) -> String {
                 .map_or_else(|| "none known: no quorum?".into(), |node| format!("node {node}, term {}", status.term)),
         ),
         ("applied", format!("{} of {}", status.applied, status.last_log)),
+        ("on hold", status.hold.as_ref().map(held).unwrap_or_default()),
         ("hosts", counted(&status.hosts)),
         ("sandboxes", counted(&status.sandboxes)),
     ]);
     format!("{facts}\n\n{}", print::table(&header, rows))
+}
+
+fn held(hold: &Hold) -> String {
+    format!("since {} ({}): see plimsoll cluster drift, then plimsoll cluster resume", hold.since, hold.reason)
 }
 
 /// `plimsoll logs-level`

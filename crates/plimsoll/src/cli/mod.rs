@@ -1,11 +1,13 @@
 //! The command line: from arguments to calls on the API, and from their answers to what a person or a program reads.
 
 pub mod args;
+pub mod backup;
 mod cluster;
 pub mod context;
 mod copy;
 pub mod cost;
 pub mod drain;
+pub mod drift;
 pub mod events;
 mod exec;
 mod files;
@@ -34,6 +36,12 @@ pub async fn run(cli: &Cli) -> Result<u8> {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "plimsoll", &mut script);
         print::line(&String::from_utf8_lossy(&script))?;
+        return Ok(0);
+    }
+    if let Command::Cluster(args::ClusterCommand::Backup(args)) = &cli.command
+        && args.check
+    {
+        backup::check(cli.output, &args.file)?;
         return Ok(0);
     }
     let access = context::find(cli)?;
@@ -72,8 +80,10 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
         let client = cause.downcast_ref::<plimsoll_client::Error>().map(plimsoll_client::Error::code);
         client.or_else(|| cause.downcast_ref::<plimsoll_raft::Error>().map(plimsoll_raft::Error::code))
     });
+    let unread = error.chain().any(|cause| cause.is::<plimsoll_state::backup::BackupError>());
     let usage = error.chain().any(|cause| cause.is::<parse::Usage>() || cause.is::<InvalidName>());
-    let code: Option<Code> = known.or(usage.then_some(Code::InvalidRequest));
+    let damaged = unread.then_some(Code::StorageCorrupt);
+    let code: Option<Code> = known.or(usage.then_some(Code::InvalidRequest)).or(damaged);
     let label = code.map(|code| format!(" [{code}]")).unwrap_or_default();
     print::note(&format!("plimsoll: {error:#}{label}"));
     ExitCode::from(code.map_or(Exit::Failed, Code::exit) as u8)

@@ -7,9 +7,11 @@ mod found;
 mod node;
 mod policy_check;
 mod registry;
+mod restore;
 
 pub use begin::{init, join};
 pub use dev::dev;
+pub use restore::restore;
 
 use crate::{cli::args::NodeArgs, config::Config, telemetry};
 use anyhow::Result;

@@ -109,12 +109,60 @@ pub enum ClusterCommand {
         /// Its number.
         node: u64,
     },
+    /// Write a copy of the cluster's state into a file, or check one.
+    Backup(crate::cli::backup::BackupArgs),
+    /// On a new machine: go on from a backup, when every node is lost.
+    Restore(RestoreArgs),
+    /// Compare what hosts hold with what the cluster knows, and settle it when told.
+    Drift(crate::cli::drift::DriftArgs),
+    /// Start, move and remove nothing, until resumed.
+    Hold {
+        /// Why, for whoever is refused meanwhile.
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a hold: hosts are made as the cluster knows them.
+    Resume {
+        /// Although something is not settled: what was not taken over is removed.
+        #[arg(long)]
+        force: bool,
+    },
     /// The rules in force for the whole cluster.
     Policy {
         /// What to do with them [default: show].
         #[command(subcommand)]
         command: Option<PolicyCommand>,
     },
+}
+
+/// `plimsoll cluster restore`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Only when every node is lost: one node that lives has newer state, and others join it. The data folder must be empty. The cluster keeps its
+id; its members, and their certificates, are gone: a node that turns up later is a stranger. More nodes join as ever, with
+`plimsoll cluster token` and `plimsoll join`.
+
+The cluster is on hold then, because hosts may hold what the backup does not know:
+  plimsoll cluster restore cluster.backup --identity identity.copy
+  plimsoll server
+  plimsoll cluster drift                                    what is there, what is not
+  plimsoll cluster drift --apply --mark-lost --adopt --remove-orphans
+  plimsoll cluster resume")]
+pub struct RestoreArgs {
+    /// The backup.
+    pub file: PathBuf,
+    /// A copy of any old node's `identity` file: holds the secret that sandboxes' environments are sealed with.
+    #[arg(long, value_name = "FILE", conflicts_with = "forget_secrets")]
+    pub identity: Option<PathBuf>,
+    /// Go on without that secret: sandboxes with secret environments cannot be started anew.
+    #[arg(long)]
+    pub forget_secrets: bool,
+    /// Make a new operator key, if the old ones are lost; it is shown once and saved for this user.
+    #[arg(long)]
+    pub new_key: bool,
+    /// Which node.
+    #[command(flatten)]
+    pub node: crate::cli::args::NodeArgs,
 }
 
 /// `plimsoll cluster policy …`
