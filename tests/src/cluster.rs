@@ -218,6 +218,40 @@ impl Cluster {
         Ok((status.code(), process.log_tail(20)))
     }
 
+    /// Kills every node and removes its disk; of all that, one identity file is kept, at `copy`.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn lose_all_but_identity(&mut self, copy: &Path) -> Result<()> {
+        std::fs::copy(self.data_dir(0).join("identity"), copy).context("the identity file")?;
+        for index in 0..self.nodes.len() {
+            self.kill(index)?;
+            std::fs::remove_dir_all(self.data_dir(index))?;
+        }
+        self.nodes.clear();
+        Ok(())
+    }
+
+    /// Founds a first node again, from a backup and an old identity file.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn restore(&mut self, backup: &Path, identity: &Path) -> Result<()> {
+        self.made += 1;
+        let mut node = Self::prepare(&self.folder, self.made, &self.settings)?;
+        let mut restore = tokio::process::Command::new(binary()?);
+        restore.args(["cluster", "restore", "--output", "json", "--config"]).arg(node.folder.join("plimsoll.toml"));
+        restore.arg("--identity").arg(identity).arg(backup).env("HOME", &self.folder);
+        let restored = restore.output().await?;
+        ensure!(restored.status.success(), "plimsoll cluster restore: {}", String::from_utf8_lossy(&restored.stderr));
+        let answer: Value = serde_json::from_slice(&restored.stdout).context("it prints JSON")?;
+        node.id = answer["node"].as_u64().context("it prints the node's number")?;
+        node.launch(&self.folder)?;
+        self.nodes.push(node);
+        self.rebind();
+        self.wait_ready(0).await
+    }
+
     /// A node's data folder.
     #[must_use]
     pub fn data_dir(&self, index: usize) -> PathBuf {

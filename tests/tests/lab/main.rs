@@ -19,6 +19,7 @@ mod outlive;
 mod placement;
 mod recovery;
 mod watching;
+mod restoring;
 mod world;
 
 use anyhow::Result;
@@ -95,6 +96,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     recovery::a_host_goes_and_comes_back,
     recovery::a_wiped_node_refuses_and_rejoins,
     recovery::a_changed_host_key_is_refused,
+    restoring::from_an_older_backup,
 ];
 
 fn main() -> ExitCode {
