@@ -5,6 +5,7 @@
 mod creating;
 mod ending;
 mod failing;
+mod holding;
 mod hosts;
 mod leading;
 mod losing;
