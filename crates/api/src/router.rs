@@ -5,8 +5,8 @@ use crate::{
     observe, openapi,
     options::{Api, Options},
     routes::{
-        backup, cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations, placements,
-        policy, sandboxes, snapshots, system, terminals,
+        backup, cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations,
+        placements, policy, sandboxes, snapshots, system, terminals,
     },
 };
 use axum::{

@@ -241,11 +241,11 @@ pub trait ClusterOperations: Send + Sync + 'static {
     /// A copy of everything that was acknowledged before the call.
     async fn backup(&self) -> Result<Backup, Error>;
 
-    /// Puts the cluster on hold: nothing is started, moved or removed, and whatever was under way stops, until [`Self::resume`].
-    async fn hold(&self, reason: &str) -> Result<(), Error>;
+    /// Puts the cluster on hold: nothing is started, moved or removed, and whatever was under way stops, until [`Self::resume_cluster`].
+    async fn hold_cluster(&self, reason: &str) -> Result<(), Error>;
 
     /// Ends a hold. Unless forced, `conflict` while something is left to settle: what is not taken over would be removed.
-    async fn resume(&self, force: bool) -> Result<(), Error>;
+    async fn resume_cluster(&self, force: bool) -> Result<(), Error>;
 
     /// Compares what all hosts hold with what state says. Changes nothing.
     async fn drift(&self) -> Result<DriftReport, Error>;

@@ -66,9 +66,8 @@ pub fn fenced(name: &str, generation: Generation) -> String {
 /// Whether a container was put aside for a later incarnation.
 #[must_use]
 pub fn is_fenced(name: &str) -> bool {
-    name.rsplit_once(".fenced-g").is_some_and(|(_, digits)| {
-        !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit())
-    })
+    name.rsplit_once(".fenced-g")
+        .is_some_and(|(_, digits)| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// Where a sandbox's snapshots are in the registry: a repository of its own, below its tenant's, below the cluster's. Repository

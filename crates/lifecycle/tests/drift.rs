@@ -11,8 +11,8 @@ use plimsoll_state::{
     command::{AddHost, Advance, Begin, InitCluster, Place, SetHold, TakeOver, Terminate},
 };
 use plimsoll_types::{
-    Bytes, ClusterId, Generation, HostFacts, HostId, HostName, Identity, ImageRef, Labels, MilliCpu, OperationId, Phase,
-    PublishAddress, Resources, SandboxId, SandboxSpec, SessionId, SnapshotId, TenantId, Timestamp,
+    Bytes, ClusterId, Generation, HostFacts, HostId, HostName, Identity, ImageRef, Labels, MilliCpu, OperationId,
+    Phase, PublishAddress, Resources, SandboxId, SandboxSpec, SessionId, SnapshotId, TenantId, Timestamp,
 };
 use std::sync::Arc;
 

@@ -173,8 +173,8 @@ impl Identity {
         Self::finished(data_dir)?;
         let path = Self::path(data_dir);
         let Some(content) = files::read(&path)? else { return Err(Error::Empty(data_dir.display().to_string())) };
-        let identity = Self::parse(&content)
-            .map_err(|error| Error::Corrupt(format!("{} is damaged: {error}", path.display())))?;
+        let identity =
+            Self::parse(&content).map_err(|error| Error::Corrupt(format!("{} is damaged: {error}", path.display())))?;
         if identity.version != 1 {
             return Err(Error::Invalid(format!(
                 "{} has version {}; this release knows version 1",

@@ -59,7 +59,9 @@ pub enum BackupError {
     #[error("this is no backup of a Plimsoll cluster")]
     Foreign,
     /// A newer release wrote it.
-    #[error("the backup has format version {0}, this release reads version {VERSION}; use the release that made it, or a newer one")]
+    #[error(
+        "the backup has format version {0}, this release reads version {VERSION}; use the release that made it, or a newer one"
+    )]
     Version(u32),
     /// It was changed or cut short.
     #[error("the backup is damaged: {0}; take another copy of it")]
@@ -137,7 +139,8 @@ impl State {
         self.applied = self.applied.saturating_add(AHEAD);
         self.highest_node = self.highest_node.max(Some(node));
         let change = "restored from a backup; on hold".into();
-        let event = crate::Event { index: self.applied, seq: 0, at: hold.since, kind: crate::EventKind::Cluster { change } };
+        let event =
+            crate::Event { index: self.applied, seq: 0, at: hold.since, kind: crate::EventKind::Cluster { change } };
         self.events.push_back(Arc::new(event));
         crate::apply::trim(&mut self);
         self.hold = Some(hold);

@@ -24,8 +24,8 @@ pub use model::{
     SnapshotKind, SnapshotPhase, SpentToken, Stage, State, Stored, Superseded, Trouble, Work, WorkKind,
 };
 pub use outcome::{Outcome, PlaceOutcome, Refusal};
-pub use snapshot::SnapshotError;
 pub use query::{EventPage, Filter, Page};
+pub use snapshot::SnapshotError;
 
 #[cfg(test)]
 mod properties;

@@ -4,16 +4,15 @@
 use crate::{
     Assignment, Command, Drain, PlaceOutcome, Policy, State, WorkKind,
     command::{
-        Advance, Assign, Begin, CordonHost, DeleteSnapshot, DrainHost, ForgetIdempotency, ForgetSnapshots, Found, Freeze,
-        GiveUp, Place, QuarantineHost, RemoveHost, ReportHost, RestoreFrom, SetHold, SetPolicy, SpendJoinToken, Switch,
-        TakeOver, Taken, WriteOff,
+        Advance, Assign, Begin, CordonHost, DeleteSnapshot, DrainHost, ForgetIdempotency, ForgetSnapshots, Found,
+        Freeze, GiveUp, Place, QuarantineHost, RemoveHost, ReportHost, RestoreFrom, SetHold, SetPolicy, SpendJoinToken,
+        Switch, TakeOver, Taken, WriteOff,
     },
     testing::*,
 };
 use crate::{Outcome, invariants};
 use plimsoll_types::{
-    Bytes, Generation, Health, HostId, LoadLine, Millis, NodeId, OperationId, Phase, Resources, TenantId,
-    Timestamp,
+    Bytes, Generation, Health, HostId, LoadLine, Millis, NodeId, OperationId, Phase, Resources, TenantId, Timestamp,
 };
 use proptest::{prelude::*, sample::select};
 use std::{collections::BTreeMap, sync::Arc};

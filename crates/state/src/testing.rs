@@ -3,7 +3,8 @@
 use crate::{
     Assignment, Command, Host, Outcome, PlaceOutcome, Policy, Refusal, Sandbox, State, Stored, WorkKind,
     command::{
-        AddHost, Advance, Assign, Begin, Idempotency, InitCluster, Place, ReportHost, SetDeadline, SetHold, Taken, Terminate,
+        AddHost, Advance, Assign, Begin, Idempotency, InitCluster, Place, ReportHost, SetDeadline, SetHold, Taken,
+        Terminate,
     },
     invariants,
 };

@@ -145,7 +145,10 @@ pub async fn from_an_older_backup(world: &mut World) -> Result<()> {
     }
     let said = world.cli().run(&["exec", &same, "sh", "-c", "echo $TOKEN"]).await?;
     ensure!(said == "hunter2", "its secrets do not open: {said}");
-    ensure!(world.cli().json(&["inspect", &gone]).await?["phase"] == "failed", "what is nowhere does not count as failed");
+    ensure!(
+        world.cli().json(&["inspect", &gone]).await?["phase"] == "failed",
+        "what is nowhere does not count as failed"
+    );
     ensure!(!world.create(&[]).await?.is_empty(), "it does not place any more");
     world.cluster.add_node().await?;
     world.cluster.add_node().await?;
@@ -167,7 +170,10 @@ async fn settled(world: &World, [same, moved, gone, late]: [&String; 4], before:
     ensure!(said.contains("--adopt"), "{said}");
     cli.fails(2, &["cluster", "drift", "--adopt"]).await?;
 
-    expect(&cli.json(&["cluster", "drift", "--apply", "--mark-lost"]).await?, &[("adopt", 2), ("orphan", 1), ("same", 1)])?;
+    expect(
+        &cli.json(&["cluster", "drift", "--apply", "--mark-lost"]).await?,
+        &[("adopt", 2), ("orphan", 1), ("same", 1)],
+    )?;
     expect(&cli.json(&["cluster", "drift", "--apply", "--adopt"]).await?, &[("orphan", 1), ("same", 3)])?;
     ensure!(world.containers().await? == before, "taking over touched a host");
     for _ in 0..2 {

@@ -1,13 +1,6 @@
 //! Backups, the hold and drift, for operators.
 
-use crate::{
-    auth::Operator,
-    convert::drift,
-    error::Answer,
-    extract::Json,
-    options::Api,
-    streams,
-};
+use crate::{auth::Operator, convert::drift, error::Answer, extract::Json, options::Api, streams};
 use axum::{extract::State, http::StatusCode, response::Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -71,8 +64,12 @@ impl Write for Pieces {
     post, path = "/v1/cluster/hold", tag = "cluster", operation_id = "holdCluster", request_body = wire::HoldCluster,
     responses((status = 204, description = "It is on hold")),
 )]
-pub(crate) async fn hold(State(api): State<Api>, _: Operator, Json(body): Json<wire::HoldCluster>) -> Answer<StatusCode> {
-    api.options.operations.hold(&body.reason).await?;
+pub(crate) async fn hold(
+    State(api): State<Api>,
+    _: Operator,
+    Json(body): Json<wire::HoldCluster>,
+) -> Answer<StatusCode> {
+    api.options.operations.hold_cluster(&body.reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,7 +85,7 @@ pub(crate) async fn resume(
     _: Operator,
     Json(body): Json<wire::ResumeCluster>,
 ) -> Answer<StatusCode> {
-    api.options.operations.resume(body.force).await?;
+    api.options.operations.resume_cluster(body.force).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

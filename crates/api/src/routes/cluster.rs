@@ -23,15 +23,16 @@ pub(crate) async fn status(State(api): State<Api>, _: Operator) -> axum::Json<wi
     let options = &api.options;
     let view = options.ledger.leader();
     let (last_log, applied) = options.membership.progress();
-    let (cluster, hold, base_image, hosts, (sandboxes, sandboxes_by_host)) = ledger::read(options.ledger.as_ref(), |state| {
-        (
-            state.cluster,
-            state.hold.as_ref().map(convert::drift::hold),
-            state.policy.base_image.as_ref().map(ToString::to_string),
-            hosts_by_health(state),
-            sandboxes_by_phase(state),
-        )
-    });
+    let (cluster, hold, base_image, hosts, (sandboxes, sandboxes_by_host)) =
+        ledger::read(options.ledger.as_ref(), |state| {
+            (
+                state.cluster,
+                state.hold.as_ref().map(convert::drift::hold),
+                state.policy.base_image.as_ref().map(ToString::to_string),
+                hosts_by_health(state),
+                sandboxes_by_phase(state),
+            )
+        });
     axum::Json(wire::ClusterStatus {
         cluster,
         node: options.ledger.node().0,

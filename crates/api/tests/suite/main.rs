@@ -11,6 +11,7 @@ mod exec;
 mod files;
 mod operators;
 mod outliving;
+mod restoring;
 mod sandboxes;
 mod snapshots;
 mod world;

@@ -82,7 +82,8 @@ impl VpsClusterProvider {
     pub(super) async fn settle_drift(&self, wish: DriftWish) -> Result<DriftReport, Error> {
         let mut report = self.compare().await?;
         if report.hold.is_none() {
-            let message = "drift is settled on hold only; `plimsoll cluster hold` first, so that nothing changes meanwhile";
+            let message =
+                "drift is settled on hold only; `plimsoll cluster hold` first, so that nothing changes meanwhile";
             return Err(Error::new(Code::Conflict, message));
         }
         let mut settled = Vec::new();
@@ -161,7 +162,9 @@ impl VpsClusterProvider {
         };
         match self.node.ledger.propose(Command::TakeOver(Box::new(item))).await?.outcome {
             Outcome::Refused(refusal) => Err(Error::new(refusal.code(), said(&refusal))),
-            Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) | Outcome::Each(_) => Ok(()),
+            Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) | Outcome::Each(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -241,8 +244,12 @@ fn spec_of(state: &State, made: &ContainerMade, seen: &ContainerSeen) -> Sandbox
 /// Refusals in the words of somebody who takes over.
 fn said(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::Conflict => "its session has another live sandbox; settle that one first (--mark-lost, if it is lost)".to_owned(),
-        Refusal::HostChanged => "its host has no room left for it under the load line; raise the line, or settle others first".to_owned(),
+        Refusal::Conflict => {
+            "its session has another live sandbox; settle that one first (--mark-lost, if it is lost)".to_owned()
+        }
+        Refusal::HostChanged => {
+            "its host has no room left for it under the load line; raise the line, or settle others first".to_owned()
+        }
         other => other.code().meaning().to_owned(),
     }
 }

@@ -131,11 +131,11 @@ impl ClusterOperations for VpsClusterProvider {
         self.copy_state().await
     }
 
-    async fn hold(&self, reason: &str) -> Result<(), Error> {
+    async fn hold_cluster(&self, reason: &str) -> Result<(), Error> {
         self.put_on_hold(reason).await
     }
 
-    async fn resume(&self, force: bool) -> Result<(), Error> {
+    async fn resume_cluster(&self, force: bool) -> Result<(), Error> {
         self.end_hold(force).await
     }
 

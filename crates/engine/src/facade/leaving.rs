@@ -1,7 +1,10 @@
 //! Letting a host go: what is left of ours there is removed first, because afterwards nobody looks at it any more.
 
 use super::{VpsClusterProvider, hosts::no_such_host};
-use crate::{Error, leader::{hold, reconciler}};
+use crate::{
+    Error,
+    leader::{hold, reconciler},
+};
 use plimsoll_lifecycle::ports::ContainerSeen;
 use plimsoll_state::{Command, Host, command::RemoveHost};
 use plimsoll_types::{Code, HostId};

@@ -277,8 +277,8 @@ impl SandboxProvider for VpsClusterProvider {
         if !matches!(confirmed, Ok(Ok(()))) {
             return Ok(false);
         }
-        Ok(self.node.read(|state| {
-            state.hold.is_none() && state.hosts.values().any(|host| host.health == Health::Ready)
-        }))
+        Ok(self
+            .node
+            .read(|state| state.hold.is_none() && state.hosts.values().any(|host| host.health == Health::Ready)))
     }
 }

@@ -131,13 +131,8 @@ impl Placing {
     }
 
     fn take(&mut self, ask: Ask) {
-        let held = hold::refuse(&self.node).err();
         match ask {
             Ask::Place(wish, reply) => {
-                if let Some(held) = held {
-                    let _gone = reply.send(Err(held));
-                    return;
-                }
                 if self.backlog.len() + self.parked.len() >= 2 * BACKLOG {
                     // Nobody listening is no error: the caller has gone.
                     let _gone = reply.send(Err(Error::new(Code::Overloaded, Code::Overloaded.meaning())));
@@ -150,9 +145,6 @@ impl Placing {
                 self.yard.follow(&self.node, &self.leading.loads);
                 let request = self.node.read(|state| request(state, &spec, &tenant, spec.snapshot));
                 let _gone = reply.send(Ok(self.yard.explain(&request, |_| true)));
-            }
-            Ask::Resume(_, reply) | Ask::Restore(_, reply) | Ask::Migrate(_, reply) if held.is_some() => {
-                let _gone = reply.send(held.map_or_else(|| Err(super::desk::not_leading()), Err));
             }
             Ask::Resume(wish, reply) => self.resume(&wish, answer_with(reply)),
             Ask::Restore(wish, reply) => self.restore(&wish, answer_with(reply)),

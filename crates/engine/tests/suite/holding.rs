@@ -19,7 +19,7 @@ async fn on_hold_nothing_happens_however_long_it_takes() {
     let provider = world.provider();
     let backup = provider.backup().await.expect("a backup");
     assert_eq!((backup.header.sandboxes, backup.state.sandboxes.len()), (1, 1));
-    provider.hold("we look").await.expect("on hold");
+    provider.hold_cluster("we look").await.expect("on hold");
     let cluster = world.state().cluster.expect("a cluster");
     let stray = (cluster, SandboxId::from_parts(1, 99), Generation::FIRST);
     world.host("h0").add_foreign("stray", Some(stray));
@@ -44,7 +44,7 @@ async fn on_hold_nothing_happens_however_long_it_takes() {
         assert_eq!((report.settled.len(), counts(&report)), (settled, vec![(Verdict::Same, 1)]));
     }
 
-    provider.resume(false).await.expect("nothing is left");
+    provider.resume_cluster(false).await.expect("nothing is left");
     tokio::time::sleep(Duration::from_secs(1500)).await;
     assert_eq!(world.sandbox(id).phase, Phase::Running, "it could not be extended in time");
     world.until_phase(id, Phase::Terminated).await;
@@ -57,7 +57,7 @@ async fn what_is_lost_blocks_the_resume_until_it_is_settled_or_forced() {
     let id = world.ensure("s1").await.expect("a sandbox").sandbox.id;
     let provider = world.provider();
     assert_eq!(provider.settle(DriftWish::default()).await.expect_err("not on hold").code, Code::Conflict);
-    provider.hold("we look").await.expect("on hold");
+    provider.hold_cluster("we look").await.expect("on hold");
     let sandbox = world.sandbox(id);
     let host = &world.state().hosts[&sandbox.assignment.expect("a host").host];
     let container = sandbox.container.clone().expect("a container");
@@ -70,12 +70,12 @@ async fn what_is_lost_blocks_the_resume_until_it_is_settled_or_forced() {
     world.host(other).heal();
     let report = provider.drift().await.expect("a comparison");
     assert_eq!(counts(&report), [(Verdict::Lost, 1)]);
-    let refused = provider.resume(false).await.expect_err("something is lost");
+    let refused = provider.resume_cluster(false).await.expect_err("something is lost");
     assert!(refused.code == Code::Conflict && refused.message.contains("1 lost"), "{refused}");
     let wish = DriftWish { mark_lost: true, ..DriftWish::default() };
     assert!(counts(&provider.settle(wish).await.expect("settles")).is_empty());
     assert_eq!(world.sandbox(id).phase, Phase::Failed);
-    provider.resume(false).await.expect("nothing is left");
+    provider.resume_cluster(false).await.expect("nothing is left");
     assert_ne!(world.ensure("s1").await.expect("its session is free").sandbox.id, id);
     world.assert_settled().await;
 }

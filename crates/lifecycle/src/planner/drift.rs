@@ -104,7 +104,9 @@ pub fn drift(state: &State, sighting: &Sighting) -> Vec<Finding> {
             Some(sandbox) if sandbox.phase.is_live() || later(sandbox, &copies).is_some() => {
                 known(sandbox, &copies, sighting, &mut lines);
             }
-            Some(sandbox) => lines.extend(copies.iter().map(|copy| copy.line(sandbox_says(sandbox), id, Some(sandbox)))),
+            Some(sandbox) => {
+                lines.extend(copies.iter().map(|copy| copy.line(sandbox_says(sandbox), id, Some(sandbox))))
+            }
         }
     }
     lines.sort_by_key(|line| (line.verdict, line.host, line.sandbox, line.generation));
@@ -172,7 +174,8 @@ fn later<'a, 'b>(sandbox: &Sandbox, copies: &'b [Copy<'a>]) -> Option<&'b Copy<'
     }
     let there = current(sandbox, copies).is_some();
     let target = sandbox.work.as_ref().and_then(|work| work.target);
-    let moving = |copy: &Copy<'_>| there && target.is_some_and(|at| (at.host, at.generation) == (copy.host, copy.generation));
+    let moving =
+        |copy: &Copy<'_>| there && target.is_some_and(|at| (at.host, at.generation) == (copy.host, copy.generation));
     let after = |copy: &&Copy<'_>| {
         let newer = copy.generation > sandbox.generation || (!there && copy.generation == sandbox.generation);
         copy.lived() && newer && !moving(copy)
@@ -217,7 +220,9 @@ fn until(latest: &Copy<'_>) -> String {
 fn ended(copy: &Copy<'_>) -> String {
     match copy.seen.state {
         ContainerState::Exited(code) => format!("its container has ended, with exit code {code}"),
-        ContainerState::Created | ContainerState::Running | ContainerState::Paused | ContainerState::Dead => String::new(),
+        ContainerState::Created | ContainerState::Running | ContainerState::Paused | ContainerState::Dead => {
+            String::new()
+        }
     }
 }
 

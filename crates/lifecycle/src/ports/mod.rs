@@ -12,8 +12,8 @@ pub use clock::Clock;
 pub use exec::{ExecControl, ExecEvent, ExecRequest, ExecSession, TtySize};
 pub use files::{EntryKind, FileEntry, Files, WriteOptions};
 pub use host::{
-    ByteStream, ContainerMade, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, Dial, DialTarget, HostDriver, HostError,
-    HostFailure, LogOptions, Mount, NetworkPlan, PortPublish, SurveyReport,
+    ByteStream, ContainerMade, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, Dial, DialTarget,
+    HostDriver, HostError, HostFailure, LogOptions, Mount, NetworkPlan, PortPublish, SurveyReport,
 };
 pub use images::{CommitPlan, DiskUse, Eaters, ImageSeen, Pushed, Registry, SnapshotImage, StoredSeen};
 pub use ledger::{Applied, LeaderHandler, LeaderView, Ledger, LedgerError};

@@ -100,7 +100,9 @@ fn sum(found: &Drift) -> String {
     let mut text = format!("{} hosts looked at: {}", found.hosts, counts.join(", "));
     match found.snapshots_unrecorded {
         Some(count) if count > 0 => {
-            text.push_str(&format!("\n{count} snapshots in the registry have no record; after a hold they are deleted"));
+            text.push_str(&format!(
+                "\n{count} snapshots in the registry have no record; after a hold they are deleted"
+            ));
         }
         Some(_) | None => {}
     }

@@ -62,7 +62,8 @@ pub async fn restore(args: &RestoreArgs, output: Output) -> Result<()> {
 fn begin(args: &RestoreArgs, config: &Config) -> Result<Restored> {
     let (mut file, header) = backup::open(&args.file)?;
     secrets(&header, args)?;
-    let (header, mut state) = plimsoll_state::backup::read(&mut file).with_context(|| args.file.display().to_string())?;
+    let (header, mut state) =
+        plimsoll_state::backup::read(&mut file).with_context(|| args.file.display().to_string())?;
     let key = args.new_key.then(|| add_key(&mut state)).transpose()?;
     let options = raft_options(config);
     let reason = format!("restored from a backup of {}", Time(header.made_at)).into();

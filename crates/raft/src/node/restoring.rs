@@ -109,10 +109,8 @@ fn save(dir: &Path, node: NodeId, peer: Peer, state: &State) -> Result<()> {
     let log_id = LogId::new(LeaderId::new_committed(0, node.0), state.applied);
     let membership = openraft::Membership::new(vec![[node.0].into()], BTreeMap::from([(node.0, peer)]))
         .map_err(|error| Error::Stopped(error.to_string()))?;
-    let meta = SnapshotMeta {
-        last_log_id: Some(log_id),
-        last_membership: StoredMembership::new(Some(log_id), membership),
-    };
+    let meta =
+        SnapshotMeta { last_log_id: Some(log_id), last_membership: StoredMembership::new(Some(log_id), membership) };
     let header = Header { meta, members_ever: (1..=node.0).collect() };
     let saved = Snapshots::open(dir)?.save(&header, state);
     saved.map(drop).map_err(|error| Error::path("write the state into", dir, error))

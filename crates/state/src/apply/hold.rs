@@ -32,7 +32,8 @@ fn postpone(state: &mut State, entry: &mut Entry, set: &SetHold) {
     let until = set.at.plus(DEADLINE_GRACE);
     let due: Vec<SandboxId> = state.expired(until).map(|sandbox| sandbox.id).collect();
     for id in due {
-        let Some(sandbox) = state.sandboxes.get(&id).filter(|it| it.phase.is_live() && it.deadline != Some(until)) else {
+        let Some(sandbox) = state.sandboxes.get(&id).filter(|it| it.phase.is_live() && it.deadline != Some(until))
+        else {
             continue;
         };
         let tenant = sandbox.tenant.clone();

@@ -82,7 +82,9 @@ impl State {
             Command::SpendJoinToken(spend) => joins::spend(self, entry, spend),
             Command::SetHold(set) => Ok(hold::set(self, entry, set)),
             Command::TakeOver(item) => takeover::take(self, entry, item),
-            Command::WriteOff(items) => Ok(Outcome::Each(items.iter().map(|i| takeover::drop(self, entry, i)).collect())),
+            Command::WriteOff(items) => {
+                Ok(Outcome::Each(items.iter().map(|i| takeover::drop(self, entry, i)).collect()))
+            }
         };
         outcome.unwrap_or_else(Outcome::Refused)
     }

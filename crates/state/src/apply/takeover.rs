@@ -203,7 +203,10 @@ mod tests {
         check_take(&mut state, found(1, 1, 2), Ok(()));
         check_take(&mut state, found(1, 1, 2), Ok(()));
         let now = sandbox(&state, 1);
-        assert_eq!((now.phase, now.generation, now.container.as_deref()), (Phase::Running, Generation(2), Some("c1-2")));
+        assert_eq!(
+            (now.phase, now.generation, now.container.as_deref()),
+            (Phase::Running, Generation(2), Some("c1-2"))
+        );
         assert_eq!((host(&state, 0).reserved, host(&state, 1).reserved), (Resources::ZERO, spec().resources));
         check_take(&mut state, found(1, 0, 1), Err(Refusal::GenerationPast));
     }

@@ -1,7 +1,7 @@
 //! One log entry of placements: taken from the backlog, decided, proposed, and answered when it was applied.
 
 use super::{BATCH_LIMIT, DECISIONS, FIRST, Placing, Reply, Wish, request};
-use crate::{Error, questions::PlaceAnswer};
+use crate::{Error, leader::hold, questions::PlaceAnswer};
 use plimsoll_lifecycle::ports::LedgerError;
 use plimsoll_placement::Request;
 use plimsoll_state::{Command, Outcome, PlaceOutcome, Refusal, State, command::Place};
@@ -50,6 +50,9 @@ impl Placing {
     pub(super) fn propose_batch(&mut self) {
         let count = self.backlog.len().min(BATCH_LIMIT);
         let taken: Vec<Waiting> = self.backlog.drain(..count).collect();
+        if let Err(held) = hold::refuse(&self.node) {
+            return refuse_all(taken, &held);
+        }
         let known: Vec<Option<Result<PlaceAnswer, Error>>> =
             self.node.read(|state| taken.iter().map(|waiting| answered(state, waiting)).collect());
         let now = self.node.now();

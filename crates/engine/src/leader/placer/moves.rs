@@ -5,6 +5,7 @@ use crate::{
     Error,
     leader::{
         desk::{MigrateWish, MoveQuery, RestoreWish, ResumeWish},
+        hold,
         yard::{ARCHITECTURE, request, request_to_move},
     },
     questions::WireExplained,
@@ -96,6 +97,7 @@ impl Placing {
 
     /// The sandbox, if it is in this phase and nothing is decided for it already.
     fn existing(&mut self, id: SandboxId, phase: Phase) -> Result<Arc<Sandbox>, Error> {
+        hold::refuse(&self.node)?;
         self.yard.follow(&self.node, &self.leading.loads);
         let sandbox = self.node.read(|state| state.sandboxes.get(&id).cloned()).ok_or_else(|| no_such_sandbox(id))?;
         if self.yard.is_in_flight(id) {

@@ -13,9 +13,7 @@ use plimsoll_lifecycle::{
     naming::{self, label},
     ports::{ContainerPlan, ContainerSeen, ContainerState, HostError, HostFailure, Mount},
 };
-use plimsoll_types::{
-    ClusterId, Code, Generation, HostFacts, ImageRef, SandboxId, SessionId, TenantId, Timestamp,
-};
+use plimsoll_types::{ClusterId, Code, Generation, HostFacts, ImageRef, SandboxId, SessionId, TenantId, Timestamp};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
