@@ -47,6 +47,7 @@ impl State {
             highest_node: self.highest_node,
             events: self.events.clone(),
             events_dropped: self.events_dropped,
+            hold: self.hold.clone(),
             applied: self.applied,
             index: Index::default(),
         }

@@ -18,8 +18,8 @@ mod operations;
 mod outlive;
 mod placement;
 mod recovery;
-mod watching;
 mod restoring;
+mod watching;
 mod world;
 
 use anyhow::Result;

@@ -3,9 +3,9 @@
 
 use async_trait::async_trait;
 use plimsoll_lifecycle::ports::{
-    ByteStream, CommitPlan, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, Dial, DialTarget,
-    ExecRequest, ExecSession, Files, HostDriver, HostError, HostFailure, ImageSeen, Ledger, LogOptions, Mount, Pushed,
-    Registry, SnapshotImage, SurveyReport, ledger::read,
+    ByteStream, CommitPlan, ContainerMade, ContainerPlan, ContainerSeen, ContainerState, ContainerStats, Dial,
+    DialTarget, DiskUse, ExecRequest, ExecSession, Files, HostDriver, HostError, HostFailure, ImageSeen, Ledger,
+    LogOptions, Mount, Pushed, Registry, SnapshotImage, SurveyReport, ledger::read,
 };
 use plimsoll_state::{Sandbox, State};
 use plimsoll_types::{
@@ -67,6 +67,8 @@ fn running(state: &State, cluster: Option<ClusterId>, sandbox: &Sandbox) -> Cont
         sandbox: Some(sandbox.id),
         generation: Some(sandbox.generation),
         operation: None,
+        session: Some(sandbox.session.clone()),
+        tenant: Some(sandbox.tenant.clone()),
         ports: Vec::new(),
         created_at: sandbox.created_at,
     }
@@ -105,6 +107,8 @@ impl HostDriver for Mirror {
             sandbox: Some(plan.sandbox),
             generation: Some(plan.generation),
             operation: Some(plan.operation),
+            session: None,
+            tenant: None,
             ports: Vec::new(),
             created_at: Timestamp::ZERO,
         })
@@ -165,6 +169,12 @@ impl HostDriver for Mirror {
     }
     async fn sweep_snapshots(&self, cluster: ClusterId) -> Result<(), HostError> {
         self.rest.sweep_snapshots(cluster).await
+    }
+    async fn made_with(&self, container: &str) -> Result<Option<ContainerMade>, HostError> {
+        self.rest.made_with(container).await
+    }
+    async fn disk_use(&self, cluster: ClusterId) -> Result<DiskUse, HostError> {
+        self.rest.disk_use(cluster).await
     }
     async fn exec(&self, container: &str, request: ExecRequest) -> Result<ExecSession, HostError> {
         self.rest.exec(container, request).await

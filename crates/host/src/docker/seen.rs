@@ -37,6 +37,8 @@ pub(crate) fn just_made(plan: &ContainerPlan, id: String) -> ContainerSeen {
         sandbox: Some(plan.sandbox),
         generation: Some(plan.generation),
         operation: Some(plan.operation),
+        session: plan.labels.get(label::SESSION).and_then(|text| SessionId::new(text).ok()),
+        tenant: plan.labels.get(label::TENANT).and_then(|text| TenantId::new(text).ok()),
         ports: Vec::new(),
         created_at: Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)),
     }

@@ -31,6 +31,8 @@ impl Command {
             | Self::ReportHost(_)
             | Self::CordonHost(_)
             | Self::LabelHost(_)
+            | Self::PriceHost(_)
+            | Self::NoteDisk(_)
             | Self::QuarantineHost(_)
             | Self::SetDeadline(_)
             | Self::ForgetIdempotency(_)
