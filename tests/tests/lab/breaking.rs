@@ -103,10 +103,16 @@ async fn no_remains(host: &LabHost) -> Result<()> {
         let nameless = host
             .docker(&["images", "--quiet", "--filter", "dangling=true", "--filter", "label=plimsoll.cluster"])
             .await?;
-        ensure!(
-            carriers.is_empty() && halves.is_empty() && nameless.is_empty(),
-            "helpers {carriers:?}, images {halves:?}, images without a name {nameless:?}"
-        );
+        if let Some(image) = nameless.lines().next() {
+            let what = [
+                "inspect",
+                "--format",
+                "{{.RepoTags}} {{.RepoDigests}} {{.Parent}} {{.Config.Labels}} {{.Container}}",
+                image,
+            ];
+            anyhow::bail!("images without a name: {}", host.docker(&what).await?);
+        }
+        ensure!(carriers.is_empty() && halves.is_empty(), "helpers {carriers:?}, images {halves:?}");
         anyhow::Ok(())
     })
     .await

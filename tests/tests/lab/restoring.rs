@@ -48,9 +48,9 @@ async fn unfit_files(world: &World, backup: &Path) -> Result<()> {
         (b"#!/bin/sh\nsomething else\n".to_vec(), "no backup of a Plimsoll cluster"),
     ] {
         std::fs::write(&file, content)?;
-        let checked = world.cli().fails(1, &["cluster", "backup", "--check", text(&file)?]).await?;
+        let checked = world.cli().fails(8, &["cluster", "backup", "--check", text(&file)?]).await?;
         let restore = ["cluster", "restore", text(&file)?, "--data-dir", text(&folder)?, "--forget-secrets"];
-        let restored = world.cli().fails(1, &restore).await?;
+        let restored = world.cli().fails(8, &restore).await?;
         ensure!(checked.contains(said) && restored.contains(said), "not {said:?}: {checked}; {restored}");
         ensure!(!folder.exists(), "something of {said:?} was restored");
     }

@@ -21,6 +21,8 @@ use plimsoll_types::{Bytes, Code};
 const SCRIPT: &str = include_str!("carrier.sh");
 /// What an older layer holds may not be in a snapshot.
 const FLATTEN: i64 = 10;
+/// The disk is full.
+const FULL: i64 = 28;
 /// Copying needs little; the page cache gives way.
 const MEMORY: Bytes = Bytes::mib(512);
 /// The list of files with several names, and Docker's default beside it.
@@ -114,7 +116,7 @@ fn not_started(api: &Api, error: HostError) -> HostError {
 
 fn failed(api: &Api, code: i64, said: &str) -> HostError {
     let said = error::tidy(said);
-    if error::is_full(&said) {
+    if code == FULL || error::is_full(&said) {
         let text = format!("host {} has no room to copy the workspace: {said}; free disk space there", api.name);
         return error::this_host(Code::HostFull, text);
     }

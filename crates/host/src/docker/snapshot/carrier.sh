@@ -99,7 +99,14 @@ extended() {
   [ -s "$kept" ] || rm -f -- "$kept"
 }
 
-changes || whole || exit 1
-extended || exit 1
+# Where the disk is full nothing can be logged either: whether that is why is tried, and said by the exit code, 28 as in ENOSPC.
+failed() {
+  dd if=/dev/zero of="$kept" bs=65536 count=16 2>/dev/null && code=1 || code=28
+  rm -f -- "$kept"
+  exit "$code"
+}
+
+changes || whole || failed
+extended || failed
 if [ -f "$hidden" ] && [ ! -L "$hidden" ]; then rm -f -- "$hidden" && exit 10; exit 1; fi
 exit 0

@@ -66,8 +66,8 @@ async fn nameless(api: &Api, labels: &[String]) -> Result<(), HostError> {
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let images = api.call().await?.list_images(Some(options)).await.map_err(|e| error::docker("list images", e))?;
     for image in images {
-        // What came by a pull has a name of its digest.
-        if !image.repo_digests.is_empty() {
+        // What came by a pull has a name of its digest; older engines write that there is none.
+        if image.repo_digests.iter().any(|name| !name.starts_with("<none>")) {
             continue;
         }
         match untag(api, &image.id).await {
