@@ -1,9 +1,10 @@
-//! The backup format: what a cluster is founded again from, should all its nodes be lost. Magic, version, a header, the state as in [`crate::snapshot`], and a checksum over everything before it.
+//! The backup format: what a cluster is founded again from, should all its nodes be lost. Magic, version, a
+//! header, the state as in [`crate::snapshot`], and a checksum over everything before it.
 //!
 //! What is secret in state is in here as state has it: hashes of API keys, environments sealed with the cluster's secret. That secret
 //! itself is not.
 
-use crate::{SnapshotError, State, model::Hold};
+use crate::{SnapshotError, State, hashing::Hashing, model::Hold};
 use plimsoll_types::{ClusterId, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -202,24 +203,6 @@ fn front<const N: usize>(reader: &mut impl Read) -> Result<[u8; N], BackupError>
         _ => BackupError::Io(error),
     })?;
     Ok(bytes)
-}
-
-/// Passes bytes on and hashes them.
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 #[cfg(test)]

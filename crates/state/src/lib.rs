@@ -8,6 +8,7 @@ pub mod backup;
 pub mod command;
 mod crowd;
 pub mod event;
+mod hashing;
 pub mod index;
 pub mod invariants;
 pub mod model;

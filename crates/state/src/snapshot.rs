@@ -1,7 +1,7 @@
 //! The snapshot format: magic, version, MessagePack with named fields, checksum. Fields that a release does not know are
 //! passed over and fields that are missing get their defaults, so adjacent releases read each other's. Streams both ways.
 
-use crate::{State, index::Index};
+use crate::{State, hashing::Hashing, index::Index};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -135,32 +135,6 @@ fn decode_error(error: rmp_serde::decode::Error) -> SnapshotError {
             short(error)
         }
         other => SnapshotError::Damaged(other.to_string()),
-    }
-}
-
-/// Passes bytes on and hashes them.
-struct Hashing<T> {
-    inner: T,
-    hash: Sha256,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..read]);
-        Ok(read)
     }
 }
 
