@@ -74,6 +74,17 @@ impl Dev {
     }
 }
 
+/// What a cluster that ends at once has not collected yet would stay on the host for the scenarios after this one.
+async fn tidy(dev: &Dev, world: &World) -> Result<()> {
+    let status = world.cli().json(&["cluster", "status"]).await?;
+    let ours = status["cluster"].as_str().context("a cluster")?;
+    let names = dev.host.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "plimsoll-snapshot/*"]).await?;
+    for name in names.lines().filter(|name| !name.contains(ours)) {
+        dev.host.docker(&["rmi", "--force", name]).await?;
+    }
+    Ok(())
+}
+
 async fn made(cli: &Cli, dev: &Dev) -> Result<String> {
     let made = wait_for("a sandbox", PATIENCE, || async {
         cli.json(&["ensure", "dev-box", "--cpu", "0.1", "--memory", "64M", "--disk", "16M"]).await
@@ -101,7 +112,8 @@ pub async fn needs_no_configuration(world: &mut World) -> Result<()> {
         ensure!(left.is_empty(), "{left}");
         anyhow::Ok(())
     })
-    .await
+    .await?;
+    tidy(&dev, world).await
 }
 
 /// Where `docker-registry` is not installed its image does the same, keeps its data over a restart, and leaves no container behind.
@@ -126,7 +138,8 @@ pub async fn makes_do_with_the_registrys_image(world: &mut World) -> Result<()> 
     cli.run(&["rm", &id]).await?;
     dev.end(&pid, "-TERM").await?;
     no_container_left(&dev).await?;
-    dev.host.docker(&["rmi", "registry:2"]).await.map(drop)
+    dev.host.docker(&["rmi", "registry:2"]).await?;
+    tidy(&dev, world).await
 }
 
 async fn no_container_left(dev: &Dev) -> Result<()> {
