@@ -161,7 +161,7 @@ async fn named_and_not_touched(world: &World, host: &LabHost) -> Result<()> {
         anyhow::Ok(seen["disk_full"]["reason"].as_str().with_context(|| seen.to_string())?.to_owned())
     })
     .await?;
-    for part in ["% full", "theirs:latest 4 MiB", "foreign 3 MiB", "files outside Docker", "never touched"] {
+    for part in ["% full", "(theirs:latest 4 MiB)", "(foreign 3 MiB)", "files outside Docker", "never touched"] {
         ensure!(reason.contains(part), "it does not name {part}: {reason}");
     }
     let shown = world.cli().run(&["host", "inspect", host.name()]).await?;

@@ -78,9 +78,11 @@ impl Dev {
 async fn tidy(dev: &Dev, world: &World) -> Result<()> {
     let status = world.cli().json(&["cluster", "status"]).await?;
     let ours = status["cluster"].as_str().context("a cluster")?;
-    let names = dev.host.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "plimsoll-snapshot/*"]).await?;
-    for name in names.lines().filter(|name| !name.contains(ours)) {
-        dev.host.docker(&["rmi", "--force", name]).await?;
+    let images = dev.host.docker(&["images", "--format", "{{.ID}} {{.Repository}}", "plimsoll-snapshot/*"]).await?;
+    for image in images.lines().filter(|image| !image.contains(ours)) {
+        // By its id: with all the names that it has, that of the registry included.
+        let id = image.split(' ').next().context("an id")?;
+        dev.host.docker(&["rmi", "--force", id]).await?;
     }
     Ok(())
 }

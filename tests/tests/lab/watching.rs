@@ -84,7 +84,14 @@ async fn watch(world: &mut World, prometheus: &Prometheus) -> Result<()> {
     running(world, prometheus, &dashboard, 0).await?;
     a_drain_is_shown(world, prometheus, &dashboard).await?;
     a_dead_node_is_noticed(world, prometheus, &dashboard).await?;
-    no_alert_fired(prometheus).await
+    no_alert_fired(prometheus).await?;
+    // What somebody keeps outlives its sandbox, and would the scenario too.
+    for snapshot in world.cli().json(&["snapshot", "ls"]).await?.as_array().context("snapshots")? {
+        if snapshot["kind"] == "kept" {
+            world.cli().run(&["snapshot", "rm", snapshot["id"].as_str().context("an id")?]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Three sandboxes are made, and what can be done to one is done; the panel follows.
