@@ -7,11 +7,16 @@ use plimsoll_gateway::{Error, Options, serve};
 use plimsoll_testkit::sim::{SimClock, SimCluster, SimFleet};
 use plimsoll_types::NodeId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{Mutex, watch},
+    runtime::Builder,
+    sync::watch,
     task::JoinHandle,
     time::Instant,
 };
@@ -19,11 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// One test at a time: one of them takes the files away from the whole process.
-static ALONE: Mutex<()> = Mutex::const_new(());
+static ALONE: Mutex<()> = Mutex::new(());
 /// What the gateway promises; a connection that is cut this late was cut for that reason.
 const LOGIN: Duration = Duration::from_secs(30);
 /// Longer than anything here takes; a test that reaches it has failed.
 const LONG: Duration = Duration::from_secs(20);
+
+/// Runs a test while no other one runs: its runtime needs files of its own, so it is made inside the lock as well.
+fn alone(paused: bool, test: impl Future<Output = ()>) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Builder::new_current_thread().enable_all().start_paused(paused).build().unwrap().block_on(test);
+}
 
 /// A gateway in front of a cluster without sandboxes.
 async fn gateway() -> (SocketAddr, CancellationToken, JoinHandle<Result<(), Error>>) {
@@ -46,9 +57,12 @@ async fn greeting(stream: &mut TcpStream) -> String {
     String::from_utf8(line).unwrap()
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_connection_that_says_nothing_is_closed_and_gives_its_place_back() {
-    let _alone = ALONE.lock().await;
+#[test]
+fn a_connection_that_says_nothing_is_closed_and_gives_its_place_back() {
+    alone(true, silence());
+}
+
+async fn silence() {
     let (address, shutdown, served) = gateway().await;
     let mut silent = TcpStream::connect(address).await.unwrap();
     assert!(greeting(&mut silent).await.starts_with("SSH-2.0-"));
@@ -83,9 +97,12 @@ impl Subscriber for Errors {
     fn exit(&self, _: &span::Id) {}
 }
 
-#[tokio::test]
-async fn a_shortage_of_files_passes() {
-    let _alone = ALONE.lock().await;
+#[test]
+fn a_shortage_of_files_passes() {
+    alone(false, shortage());
+}
+
+async fn shortage() {
     let errors = watch::Sender::new(0);
     let mut seen = errors.subscribe();
     tracing::subscriber::set_global_default(Errors(errors)).unwrap();
