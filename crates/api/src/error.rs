@@ -42,6 +42,12 @@ impl ApiError {
         Self::fields(vec![FieldError { pointer: pointer.into(), detail: detail.to_string() }])
     }
 
+    /// The problem document, with the id of the request that met it.
+    pub(crate) fn completed(mut self, request: &str) -> Box<Problem> {
+        request.clone_into(&mut self.0.instance);
+        self.0
+    }
+
     pub(crate) fn code(&self) -> Code {
         self.0.code
     }

@@ -8,6 +8,7 @@ mod convert;
 mod error;
 mod extract;
 mod limits;
+mod linger;
 mod listener;
 mod observe;
 pub mod openapi;

@@ -31,6 +31,8 @@ pub(crate) const MAX_LIFETIME_S: u64 = 10 * 366 * 24 * 3600;
 
 /// Waiting creates count; each holds a few kilobytes.
 pub(crate) const MAX_REQUESTS: usize = 4096;
+/// Placements in one batch: what goes into one log entry. Each counts as a request of its own.
+pub(crate) const MAX_BATCH: usize = 256;
 /// Each holds at most some hundred kilobytes in buffers.
 pub(crate) const MAX_STREAMS: usize = 1024;
 /// More than requests and streams together, so that health checks get through.

@@ -1,7 +1,7 @@
 //! What happens around every request: its id, its log span, its metrics, the bound on requests under way, and the two nets
 //! below every handler: panics become `internal`, errors become problem documents.
 
-use crate::{error::ApiError, limits, options::Api};
+use crate::{error::ApiError, extract::RequestId, limits, linger, options::Api};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
@@ -63,9 +63,10 @@ impl Drop for InFlight {
 }
 
 /// The outermost middleware.
-pub(crate) async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request, &api);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     // Only the pattern: paths hold ids, and a label for each would be unbounded.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
@@ -90,25 +91,29 @@ async fn answer(api: &Api, route: &str, request: Request, next: Next) -> Respons
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return response;
     }
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let (head, body) = request.into_parts();
+    let (body, rest) = linger::split(body);
+    let response = match AssertUnwindSafe(next.run(Request::from_parts(head, body))).catch_unwind().await {
         Ok(response) => response,
         // The panic hook has logged the message and the place.
         Err(_) => {
             ApiError::new(Code::Internal, "a defect of Plimsoll's; the node's log has more under this request's id")
                 .into_response()
         }
-    }
+    };
+    rest.read_on(permit);
+    response
 }
 
 /// Completes a response: the request's id, and the problem document of an error.
 fn finish(mut response: Response, id: &str) -> Response {
-    if let Some(ApiError(mut problem)) = response.extensions_mut().remove::<ApiError>() {
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let problem = error.completed(id);
         if problem.status >= 500 {
             tracing::warn!(code = %problem.code, detail = %problem.detail, "a request failed");
         } else {
             tracing::debug!(code = %problem.code, detail = %problem.detail, "a request was refused");
         }
-        id.clone_into(&mut problem.instance);
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);

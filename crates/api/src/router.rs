@@ -5,7 +5,7 @@ use crate::{
     observe, openapi,
     options::{Api, Options},
     routes::{
-        backup, cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations,
+        backup, batch, cluster, drain, events, exec, exec_stream, files, hosts, keys, log_level, moving, operations,
         placements, policy, sandboxes, snapshots, system, terminals,
     },
 };
@@ -92,6 +92,7 @@ fn slow() -> OpenApiRouter<Api> {
         .routes(routes!(snapshots::take_one))
         .routes(routes!(sandboxes::logs))
         .routes(routes!(placements::place))
+        .routes(routes!(batch::place))
         .routes(routes!(backup::backup))
         .routes(routes!(backup::hold))
         .routes(routes!(backup::resume))

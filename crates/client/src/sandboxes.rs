@@ -5,9 +5,9 @@ use crate::{
     client::{ByteStream, Client},
     error::Error,
     wire::{
-        CheckSandboxes, CommandResult, CreateSandbox, CreateTerminal, ExecRequest, ExecResult, Explanation,
-        ExtendSandbox, Page, Problem, Provided, RunCommands, RunningSandboxes, Sandbox, SecretMap, Stats, Terminal,
-        Tunnels, WriteEnv,
+        BatchPlaced, BatchPlacements, CheckSandboxes, CommandResult, CreateSandbox, CreateTerminal, ExecRequest,
+        ExecResult, Explanation, ExtendSandbox, Page, Problem, Provided, RunCommands, RunningSandboxes, Sandbox,
+        SecretMap, Stats, Terminal, Tunnels, WriteEnv,
     },
 };
 use plimsoll_types::{Code, Phase, SandboxId};
@@ -57,6 +57,21 @@ impl Client {
     ) -> Result<Provided, Error> {
         let call = Call::post(&["v1", "sandboxes"]).repeatable(idempotency_key.is_some());
         self.json(&call.json(request).wait(wait).header("idempotency-key", idempotency_key)).await
+    }
+
+    /// Fresh sandboxes, up to 256 with one request; what became of each, in order. With an idempotency key the call is repeated on
+    /// other nodes if one breaks off.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing was made if a field of any is wrong. What happens to one alone is in its result.
+    pub async fn create_many(
+        &self,
+        requests: &BatchPlacements,
+        wait: Wait,
+        idempotency_key: Option<&str>,
+    ) -> Result<BatchPlaced, Error> {
+        let call = Call::post(&["v1", "placements:batch"]).repeatable(idempotency_key.is_some());
+        self.json(&call.json(requests).wait(wait).header("idempotency-key", idempotency_key)).await
     }
 
     /// The session's sandbox: the live one, or a new one.

@@ -134,6 +134,16 @@ impl State {
         self.named(self.index.by_host.get(&host))
     }
 
+    /// The sandboxes on a host that have ended and still have their names there: those that failed, and those being taken down. Costs a
+    /// look at each of these phases in the cluster, or nothing where the host has none.
+    pub fn ending_on(&self, host: HostId) -> impl Iterator<Item = &Arc<Sandbox>> {
+        let here = move |phase: &Phase| self.index.counts.contains_key(&(Some(host), *phase));
+        let ending = [Phase::Failed, Phase::Terminating].into_iter().filter(here);
+        ending
+            .flat_map(|phase| self.in_phase(phase))
+            .filter(move |sandbox| sandbox.assignment.is_some_and(|assignment| assignment.host == host))
+    }
+
     /// Who holds a reservation on a host, counted by what placements ask of them; `None` if nobody does.
     #[must_use]
     pub fn crowd_on(&self, host: HostId) -> Option<&Crowd> {
@@ -354,6 +364,15 @@ mod tests {
             (Some(HostId(1)), Phase::Running, 1),
         ];
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn who_ended_and_is_still_there_is_found_by_host() {
+        let mut state = fleet();
+        let ending = |state: &State, host| state.ending_on(HostId(host)).map(|it| it.id).collect::<Vec<_>>();
+        assert_eq!((ending(&state, 0), ending(&state, 1)), (vec![], vec![]));
+        check_one(&mut state, &Command::Terminate(vec![terminate(2)]), Ok(()));
+        assert_eq!((ending(&state, 0), ending(&state, 1)), (vec![], vec![id(2)]));
     }
 
     #[test]

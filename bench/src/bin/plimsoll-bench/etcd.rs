@@ -154,15 +154,31 @@ pub async fn connect(address: &str) -> Result<SendRequest<Bytes>> {
 
 /// Puts a key; `Ok` once a majority has it on disk.
 pub async fn put(sender: &SendRequest<Bytes>, key: &str, value: &[u8]) -> Result<()> {
+    call(sender, "http://etcd/etcdserverpb.KV/Put", framed(&put_request(key, value))).await
+}
+
+/// Puts some keys in one transaction; `Ok` once a majority has all of them on disk.
+async fn put_all(sender: &SendRequest<Bytes>, keys: &[String], value: &[u8]) -> Result<()> {
+    let mut transaction = BytesMut::new();
+    for key in keys {
+        let mut operation = BytesMut::new();
+        // RequestOp: request_put is field 2. TxnRequest: success is field 2.
+        field(&mut operation, 0x12, &put_request(key, value));
+        field(&mut transaction, 0x12, &operation);
+    }
+    call(sender, "http://etcd/etcdserverpb.KV/Txn", framed(&transaction)).await
+}
+
+async fn call(sender: &SendRequest<Bytes>, uri: &str, message: Bytes) -> Result<()> {
     let request = Request::builder()
         .method(Method::POST)
-        .uri("http://etcd/etcdserverpb.KV/Put")
+        .uri(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())?;
     let mut ready = sender.clone().ready().await?;
     let (response, mut body) = ready.send_request(request, false)?;
-    body.send_data(message(key, value), true)?;
+    body.send_data(message, true)?;
     let response = response.await?;
     ensure!(response.status() == 200, "HTTP {}", response.status());
     let mut status = response.headers().get("grpc-status").cloned();
@@ -177,28 +193,38 @@ pub async fn put(sender: &SendRequest<Bytes>, key: &str, value: &[u8]) -> Result
     Ok(())
 }
 
-/// A PutRequest (key is field 1, value is field 2) behind gRPC's five bytes.
-fn message(key: &str, value: &[u8]) -> Bytes {
+/// A PutRequest: key is field 1, value is field 2.
+fn put_request(key: &str, value: &[u8]) -> BytesMut {
     let mut put = BytesMut::with_capacity(key.len() + value.len() + 8);
-    for (tag, bytes) in [(0x0a, key.as_bytes()), (0x12, value)] {
-        put.put_u8(tag);
-        let mut length = bytes.len();
-        while length >= 0x80 {
-            put.put_u8(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
-            length >>= 7;
-        }
-        put.put_u8(u8::try_from(length).unwrap_or_default());
-        put.put_slice(bytes);
+    field(&mut put, 0x0a, key.as_bytes());
+    field(&mut put, 0x12, value);
+    put
+}
+
+/// Appends a field of bytes as protobuf writes it.
+fn field(message: &mut BytesMut, tag: u8, bytes: &[u8]) {
+    message.put_u8(tag);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        message.put_u8(u8::try_from(length & 0x7f).unwrap_or_default() | 0x80);
+        length >>= 7;
     }
-    let mut framed = BytesMut::with_capacity(put.len() + 5);
+    message.put_u8(u8::try_from(length).unwrap_or_default());
+    message.put_slice(bytes);
+}
+
+/// A message behind gRPC's five bytes.
+fn framed(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(message.len() + 5);
     framed.put_u8(0);
-    framed.put_u32(u32::try_from(put.len()).unwrap_or(u32::MAX));
-    framed.put_slice(&put);
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.put_slice(message);
     framed.freeze()
 }
 
-/// Puts one new key after the other.
+/// Puts one new key, or one transaction of them, after the other.
 pub struct Putter {
+    batch: u64,
     sender: SendRequest<Bytes>,
     name: String,
     count: u64,
@@ -207,12 +233,19 @@ pub struct Putter {
 
 impl Putter {
     /// So many of them on so many connections to one node.
-    pub async fn many(address: &str, run: &str, count: usize, connections: usize, value: Bytes) -> Result<Vec<Self>> {
+    pub async fn many(
+        address: &str,
+        run: &str,
+        (count, connections): (usize, usize),
+        batch: usize,
+        value: Bytes,
+    ) -> Result<Vec<Self>> {
         let mut senders = Vec::new();
         for _ in 0..connections.clamp(1, count) {
             senders.push(connect(address).await?);
         }
         let make = |index: usize| Self {
+            batch: batch as u64,
             sender: senders[index % senders.len()].clone(),
             name: format!("{PREFIX}{run}-{index}"),
             count: 0,
@@ -224,8 +257,16 @@ impl Putter {
 
 impl Worker for Putter {
     async fn once(&mut self) -> Result<()> {
-        self.count += 1;
-        put(&self.sender, &format!("{}-{}", self.name, self.count), &self.value).await
+        let keys: Vec<String> = (1..=self.batch).map(|nth| format!("{}-{}", self.name, self.count + nth)).collect();
+        self.count += self.batch;
+        match &keys[..] {
+            [key] => put(&self.sender, key, &self.value).await,
+            keys => put_all(&self.sender, keys, &self.value).await,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        self.batch
     }
 }
 

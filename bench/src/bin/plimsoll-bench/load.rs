@@ -11,6 +11,11 @@ use tokio::{sync::mpsc, task::JoinSet};
 pub trait Worker: Send + 'static {
     /// Does one; an error counts as a failed one.
     fn once(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// How many requests one such is worth.
+    fn size(&self) -> u64 {
+        1
+    }
 }
 
 /// What a run of load saw.
@@ -33,11 +38,11 @@ impl Seen {
         Ok(Self { latency, failed: 0, failure: None, took: Duration::ZERO })
     }
 
-    fn note(&mut self, took: Duration, result: Result<()>) {
+    fn note(&mut self, took: Duration, size: u64, result: Result<()>) {
         match result {
-            Ok(()) => self.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
+            Ok(()) => self.latency.saturating_record_n(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), size),
             Err(error) => {
-                self.failed += 1;
+                self.failed += size;
                 self.failure.get_or_insert_with(|| format!("{error:#}"));
             }
         }
@@ -82,7 +87,7 @@ pub async fn closed<W: Worker>(workers: Vec<W>, warm: Duration, time: Duration) 
                 let now = Instant::now();
                 // What ends after the end is not counted: the time that it took is not either.
                 if sent >= begin && now <= end {
-                    seen.note(now - sent, result);
+                    seen.note(now - sent, worker.size(), result);
                 }
             }
         });
@@ -104,11 +109,11 @@ pub async fn open<W: Worker>(workers: Vec<W>, rate: f64, time: Duration) -> Resu
     for worker in workers {
         free.send(worker).await.ok().context("the channel holds them all")?;
     }
-    let (noted, mut results) = mpsc::channel::<(Duration, Result<()>)>(count.max(1) * 4);
+    let (noted, mut results) = mpsc::channel::<(Duration, u64, Result<()>)>(count.max(1) * 4);
     let collect = tokio::spawn(async move {
         let mut seen = Seen::new()?;
-        while let Some((took, result)) = results.recv().await {
-            seen.note(took, result);
+        while let Some((took, size, result)) = results.recv().await {
+            seen.note(took, size, result);
         }
         anyhow::Ok(seen)
     });
@@ -128,7 +133,7 @@ pub async fn open<W: Worker>(workers: Vec<W>, rate: f64, time: Duration) -> Resu
             let (free, noted) = (free.clone(), noted.clone());
             handle.spawn(async move {
                 let result = worker.once().await;
-                let _ended = noted.send(((begin + due).elapsed(), result)).await;
+                let _ended = noted.send(((begin + due).elapsed(), worker.size(), result)).await;
                 let _ended = free.send(worker).await;
             });
         }

@@ -11,7 +11,7 @@ use plimsoll_state::{Sandbox, State};
 use plimsoll_types::{
     Bytes, ClusterId, Code, Generation, HostAddress, HostFacts, ImageRef, MeasuredLoad, Phase, SandboxId, Timestamp,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Makes such hosts; what they do not do themselves is left to another dialer's.
 pub struct Mirrors {
@@ -45,6 +45,8 @@ impl Dial for Mirrors {
     }
 }
 
+/// How long a start takes: about what Docker needs for it.
+const START: Duration = Duration::from_millis(100);
 /// Where a container's id tells the generation: behind the sandbox.
 const TELLS_GENERATION: usize = 56;
 
@@ -114,6 +116,7 @@ impl HostDriver for Mirror {
         })
     }
     async fn start_container(&self, container: &str) -> Result<ContainerSeen, HostError> {
+        tokio::time::sleep(START).await;
         self.find(container).ok_or_else(|| {
             let why = format!("no sandbox of {} has the container {container}", self.name);
             HostError::new(HostFailure::Transient, Code::StartFailed, why)

@@ -191,30 +191,47 @@ pub fn request() -> Value {
     json!({ "cpu": 0.1, "memory": "64M", "disk": "16M", "lifetime_s": 0 })
 }
 
-/// Asks for one placement after the other and does not wait until they run.
+/// Asks for one placement, or one batch of them, after the other and does not wait until they run.
 pub struct Placer {
     wire: Wire,
+    path: &'static str,
     body: Bytes,
+    batch: u64,
 }
 
 impl Placer {
     /// So many, each with a connection of its own to one node.
     pub fn many(nodes: &Nodes, index: usize, count: usize) -> Vec<Self> {
         let body = Bytes::from(request().to_string());
-        (0..count).map(|_| Self { wire: nodes.wire(index), body: body.clone() }).collect()
+        let make = |_| Self { wire: nodes.wire(index), path: "/v1/placements", body: body.clone(), batch: 1 };
+        (0..count).map(make).collect()
+    }
+
+    /// The same, each asking for so many placements at once.
+    pub fn batches(nodes: &Nodes, index: usize, count: usize, batch: usize) -> Vec<Self> {
+        let body = Bytes::from(json!({ "sandboxes": vec![request(); batch] }).to_string());
+        let (path, size) = ("/v1/placements:batch", batch as u64);
+        (0..count).map(|_| Self { wire: nodes.wire(index), path, body: body.clone(), batch: size }).collect()
     }
 }
 
 impl Worker for Placer {
     async fn once(&mut self) -> Result<()> {
         let body = self.body.clone();
-        let answer = self.wire.call(Method::POST, "/v1/sandboxes", body, &[("prefer", "respond-async")]).await?;
+        let answer = self.wire.call(Method::POST, self.path, body, &[("prefer", "respond-async")]).await?;
+        // Each of a batch that was placed was made by this very call.
+        let text = String::from_utf8_lossy(&answer.body);
+        let made = text.matches(r#""created":true"#).count() as u64;
         ensure!(
-            (200..300).contains(&answer.status),
-            "HTTP {}: {}",
+            (200..300).contains(&answer.status) && made == self.batch,
+            "HTTP {}: {made} of {} made: {text}",
             answer.status,
-            String::from_utf8_lossy(&answer.body)
+            self.batch
         );
         Ok(())
+    }
+
+    fn size(&self) -> u64 {
+        self.batch
     }
 }

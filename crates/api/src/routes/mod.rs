@@ -1,6 +1,7 @@
 //! The handlers, one file for each thing they are about.
 
 pub(crate) mod backup;
+pub(crate) mod batch;
 pub(crate) mod cluster;
 pub(crate) mod drain;
 pub(crate) mod events;

@@ -71,15 +71,7 @@ pub(crate) async fn provided(
     patience: Patience,
     result: Result<Provided, Error>,
 ) -> Answer<Response> {
-    let provided = match result {
-        Ok(provided) => provided,
-        // The caller preferred an early answer to a complete one.
-        Err(Error { code: Code::Timeout, sandbox: Some(id), .. }) if patience.asynchronous => {
-            let sandbox = api.options.provider.get(&caller.scope(), id).await?;
-            Provided { sandbox, created: false, recovered: false }
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let provided = settled(api, caller, patience.asynchronous, result).await?;
     let under_way =
         matches!(provided.sandbox.phase, Phase::Pending | Phase::Assigned | Phase::Starting | Phase::Restoring);
     let status = if under_way {
@@ -91,6 +83,23 @@ pub(crate) async fn provided(
     };
     let body = wire_provided(api, &provided);
     Ok((status, location(provided.sandbox.id), axum::Json(body)).into_response())
+}
+
+/// What was provided: as it is by now, where the caller prefers an early answer to a complete one.
+pub(crate) async fn settled(
+    api: &Api,
+    caller: &Caller,
+    early: bool,
+    result: Result<Provided, Error>,
+) -> Answer<Provided> {
+    match result {
+        Ok(provided) => Ok(provided),
+        Err(Error { code: Code::Timeout, sandbox: Some(id), .. }) if early => {
+            let sandbox = api.options.provider.get(&caller.scope(), id).await?;
+            Ok(Provided { sandbox, created: false, recovered: false })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What create and ensure answer.

@@ -140,3 +140,22 @@ async fn an_idempotency_key_stands_for_one_request() {
     let other = world.operator.create(&request("s2"), Wait::Default, Some("k1")).await.expect_err("another request");
     assert_eq!(other.code(), Code::IdempotencyMismatch);
 }
+
+/// A caller that sends a large body to the end before it reads, as most do.
+#[tokio::test]
+async fn an_upload_that_is_refused_early_still_gets_its_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const SIZE: usize = 16 << 20;
+    let world = World::new().await;
+    let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let head = format!(
+        "PUT /v1/sandboxes/sb-00000000000000000000000001/files?path=/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+         content-length: {SIZE}\r\nconnection: close\r\n\r\n",
+        world.operator_key
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; SIZE]).await.expect("nobody hangs up on somebody who is sending");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("sandbox_not_found"), "{answer}");
+}

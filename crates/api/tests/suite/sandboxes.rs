@@ -172,3 +172,63 @@ async fn a_node_that_lags_knows_new_keys_and_lists_by_new_hosts() {
     let nowhere = SandboxFilter { host: Some("nowhere".into()), ..Default::default() };
     assert_eq!(code(operator.sandboxes(&nowhere).await), Code::HostNotFound);
 }
+
+fn batch(sessions: &[&str]) -> wire::BatchPlacements {
+    wire::BatchPlacements { sandboxes: sessions.iter().map(|session| request(session)).collect() }
+}
+
+/// The sandboxes and the codes of a batch, in order.
+fn results(placed: &wire::BatchPlaced) -> Vec<Result<&wire::Provided, Code>> {
+    let each = placed.results.iter();
+    each.map(|result| match result {
+        wire::BatchResult::Provided(provided) => Ok(provided.as_ref()),
+        wire::BatchResult::Problem(problem) => Err(problem.code),
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_batch_is_placed_together_and_each_gets_its_own_answer() {
+    let world = World::new().await;
+    let live = world.ensure("s1").await.sandbox.id;
+    let asked = batch(&["s0", "s1", "s2", "s0"]);
+    let placed = world.operator.create_many(&asked, Wait::Default, Some("b-1")).await.unwrap();
+    let [Ok(first), Err(Code::SessionLive), Ok(third), Err(Code::SessionLive)] = results(&placed)[..] else {
+        panic!("{placed:?}")
+    };
+    for (made, session) in [(first, "s0"), (third, "s2")] {
+        assert!(made.created && made.sandbox.phase == Phase::Running, "{made:?}");
+        assert_eq!(made.sandbox.session.as_str(), session);
+    }
+    let wire::BatchResult::Problem(problem) = &placed.results[1] else { unreachable!() };
+    assert_eq!(problem.sandbox_id, Some(live));
+    assert!(!problem.instance.is_empty(), "the request's id is in each problem");
+
+    let again = world.operator.create_many(&asked, Wait::Default, Some("b-1")).await.unwrap();
+    let [Ok(one), Err(_), Ok(three), Err(_)] = results(&again)[..] else { panic!("{again:?}") };
+    assert_eq!((one.sandbox.id, three.sandbox.id), (first.sandbox.id, third.sandbox.id), "the key made no others");
+    assert!(!one.created && !three.created);
+
+    let early = world.operator.create_many(&batch(&["s3"]), Wait::No, None).await.unwrap();
+    assert!(results(&early)[0].is_ok_and(|made| made.created), "{early:?}");
+}
+
+#[tokio::test]
+async fn a_batch_with_a_wrong_field_makes_nothing() {
+    let world = World::new().await;
+    let mut asked = batch(&["s0", "s1", "s2"]);
+    asked.sandboxes[1].pids = Some(0);
+    asked.sandboxes[2].constraints = vec!["=".to_owned()];
+    let error = world.operator.create_many(&asked, Wait::No, None).await.unwrap_err();
+    let said = error.to_string();
+    assert_eq!(code(Err::<(), _>(error)), Code::InvalidRequest);
+    assert!(said.contains("/sandboxes/1/pids") && said.contains("/sandboxes/2/constraints/0"), "{said}");
+    for size in [0, 257] {
+        let asked = wire::BatchPlacements { sandboxes: vec![request("x"); size] };
+        assert_eq!(code(world.operator.create_many(&asked, Wait::No, None).await), Code::InvalidRequest, "{size}");
+    }
+    let long = "k".repeat(254);
+    assert_eq!(code(world.operator.create_many(&batch(&["a"]), Wait::No, Some(&long)).await), Code::InvalidRequest);
+    let all = world.operator.sandboxes(&SandboxFilter::default()).await.unwrap();
+    assert!(all.items.is_empty(), "{all:?}");
+}

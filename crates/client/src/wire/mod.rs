@@ -44,7 +44,7 @@ pub use operation::{
     WorkKind, WorkStage,
 };
 pub use page::Page;
-pub use placement::{Explanation, HostVerdict};
+pub use placement::{BatchPlaced, BatchPlacements, BatchResult, Explanation, HostVerdict};
 pub use problem::{FieldError, Problem};
 pub use sandbox::{
     CheckSandboxes, CreateSandbox, Endpoint, ExtendSandbox, PortRef, Provided, Resources, RunningSandboxes, Sandbox,

@@ -1,8 +1,35 @@
-//! What a dry run of the placer answers.
+//! Many placements in one request, and what a dry run of the placer answers.
 
+use super::{CreateSandbox, Problem, Provided};
 use plimsoll_types::HostName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+/// Sandboxes to make with one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchPlacements {
+    /// What to make: 1 to 256.
+    #[schema(min_items = 1, max_items = 256)]
+    pub sandboxes: Vec<CreateSandbox>,
+}
+
+/// What became of each, in the order of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BatchPlaced {
+    /// One for each sandbox that was asked for.
+    pub results: Vec<BatchResult>,
+}
+
+/// What became of one of a batch: each stands for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchResult {
+    /// It was placed, or its idempotency key had placed it.
+    Provided(Box<Provided>),
+    /// It was not, and why.
+    Problem(Box<Problem>),
+}
 
 /// Where a sandbox would go now, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -78,6 +78,7 @@ pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
     node.read(|state| {
         let sandbox = state.sandboxes.get(&id)?;
         let host = sandbox.assignment?.host;
+        // A session has one live sandbox: whoever else has its names has ended.
         let same = |other: &&Arc<Sandbox>| {
             other.id != id && other.session == sandbox.session && other.tenant == sandbox.tenant
         };
@@ -86,7 +87,7 @@ pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
             policy: Arc::new(state.policy.clone()),
             sandbox: Arc::clone(sandbox),
             host: Arc::clone(state.hosts.get(&host)?),
-            predecessor: state.on_host(host).find(same).cloned(),
+            predecessor: state.ending_on(host).find(same).cloned(),
             base: sandbox.base.and_then(|base| state.snapshots.get(&base)).cloned(),
             snapshot: sandbox.work.as_ref().and_then(|work| state.snapshots.get(&work.snapshot)).cloned(),
             target: sandbox.work.as_ref().and_then(|work| state.hosts.get(&work.target?.host)).cloned(),
