@@ -93,10 +93,6 @@ fn batches_of(batch: usize) -> String {
     format!("{}, batches of {batch}", closed_by(BATCH_CLIENTS))
 }
 
-fn placers(nodes: &Nodes, index: usize, count: usize, batch: usize) -> Vec<Placer> {
-    if batch == 1 { Placer::many(nodes, index, count) } else { Placer::batches(nodes, index, count, batch) }
-}
-
 /// Closed at each number of clients, then open at each rate.
 async fn measure<W: Worker>(
     args: &PlaceArgs,
@@ -121,47 +117,53 @@ async fn measure<W: Worker>(
     Ok(())
 }
 
-/// Runs the experiment.
+/// Runs the experiment. Each system is there only while it is measured: what it still does of what it took on would slow the next.
 pub async fn run(args: &PlaceArgs, common: &Common) -> Result<Report> {
     let machine = Machine::here();
     let folder = common.scratch("place")?;
-    let one =
-        Nodes::start_mirrored(&folder.path().join("one"), 1, args.hosts, args.creates).await.context("one node")?;
-    let three = Nodes::start_mirrored(&folder.path().join("three"), 3, args.hosts, args.creates)
-        .await
-        .context("three nodes")?;
-    let etcd = Etcd::start(&folder.path().join("etcd"), 3).await.context("etcd")?;
-    let idle = (one.memory_mb(0), three.memory_mb(three.leader().await?));
-    let mut cases = BTreeMap::new();
-    let mut disk = Vec::new();
+    let (mut cases, mut disk, mut memory) = (BTreeMap::new(), Vec::new(), (None, None));
     for repeat in 0..args.repeats {
         let _shown = writeln!(std::io::stderr(), "repeat {} of {}", repeat + 1, args.repeats);
-        disk.push(fdatasyncs(folder.path(), Duration::from_secs(1))?);
-        let lead = three.leader().await?;
-        measure(args, ONE, async |count, batch| Ok(placers(&one, 0, count, batch)), &mut cases).await?;
-        measure(args, THREE, async |count, batch| Ok(placers(&three, lead, count, batch)), &mut cases).await?;
+        let scratch = folder.path().join(format!("repeat-{repeat}"));
+        std::fs::create_dir_all(&scratch)?;
+        disk.push(fdatasyncs(&scratch, Duration::from_secs(1))?);
+        for (who, count) in [(ONE, 1), (THREE, 3)] {
+            let nodes =
+                Nodes::start_mirrored(&scratch.join(who), count, args.hosts, args.creates).await.context(who)?;
+            let lead = nodes.leader().await?;
+            let empty = nodes.memory_mb(lead);
+            let placers = async |clients, batch| {
+                Ok(if batch == 1 {
+                    Placer::many(&nodes, lead, clients)
+                } else {
+                    Placer::batches(&nodes, lead, clients, batch)
+                })
+            };
+            measure(args, who, placers, &mut cases).await?;
+            memory = (empty, nodes.memory_mb(nodes.leader().await?));
+        }
+        let etcd = Etcd::start(&scratch.join("etcd"), 3).await.context("etcd")?;
         let address = etcd.addresses()[etcd.leader().await?].clone();
         let value = Bytes::from(vec![b'x'; VALUE]);
         let nth = std::sync::atomic::AtomicU32::new(0);
-        let putters = async |count, batch| {
-            let run = format!("{repeat}-{}", nth.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let putters = async |clients, batch| {
+            let run = nth.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();
             // As many connections as etcd's own benchmark is usually given.
-            Putter::many(&address, &run, (count, 16), batch, value.clone()).await
+            Putter::many(&address, &run, (clients, 16), batch, value.clone()).await
         };
         measure(args, ETCD, putters, &mut cases).await?;
+        drop(etcd);
+        std::fs::remove_dir_all(&scratch)?;
     }
-    let full = (one.memory_mb(0), three.memory_mb(three.leader().await?));
-    Ok(report(args, machine, &cases, &disk, (idle, full)))
+    Ok(report(args, machine, &cases, &disk, memory))
 }
-
-type Memory = (Option<u64>, Option<u64>);
 
 fn report(
     args: &PlaceArgs,
     machine: Machine,
     cases: &BTreeMap<(String, String), Case>,
     disk: &[f64],
-    (idle, full): (Memory, Memory),
+    (empty, full): (Option<u64>, Option<u64>),
 ) -> Report {
     let mut notes =
         vec![format!("the disk alone: {} fdatasyncs of {VALUE} bytes a second, one after the other", spread(disk))];
@@ -185,7 +187,9 @@ fn report(
         notes.push(format!("1 client, 3 nodes: {rate:.2}× etcd's puts/s (aim 1×: {})", met(rate >= 1.0)));
     }
     notes.push(format!(
-        "memory of a node (one; the leader of three) before and after the run, in MB: {idle:?}, {full:?}"
+        "memory of the leader of three before and after the last repeat: {} MB, {} MB",
+        empty.unwrap_or_default(),
+        full.unwrap_or_default()
     ));
     let what =
         if args.creates == 0 { "the sandboxes stay assigned: nothing is started" } else { "the sandboxes are started" };
