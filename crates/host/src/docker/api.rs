@@ -42,6 +42,8 @@ const ANSWER_S: u64 = 600;
 pub(crate) struct Api {
     pub(crate) name: String,
     pub(crate) access: Arc<Access>,
+    /// Held while a network is looked for and made, so that none is made twice.
+    pub(crate) network_made: tokio::sync::Mutex<()>,
     /// Read while a network gets its container, written while idle networks are removed.
     pub(crate) networks: tokio::sync::RwLock<()>,
     /// Held by volume while a workspace gets its container, or is removed.
@@ -77,6 +79,7 @@ impl Api {
         Self {
             name,
             access,
+            network_made: tokio::sync::Mutex::default(),
             networks: tokio::sync::RwLock::default(),
             workspaces: Names::default(),
             commits: Names::default(),

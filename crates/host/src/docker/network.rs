@@ -14,16 +14,20 @@ use plimsoll_lifecycle::{
     ports::{HostError, NetworkPlan},
 };
 use plimsoll_types::{ClusterId, Code};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Makes sure that the network is there and answers with its id.
 ///
-/// Docker lets two networks have one name if they are created at once, and then refuses the name as ambiguous. So a network is
-/// always used by its id, the oldest of several counts, and the one that came second is removed by whoever made it.
+/// Docker lets two networks have one name, and then starts nothing on either: the name is ambiguous. So one is made at a time, the
+/// oldest of several counts, and those that came second are removed by whoever made or sees them.
 pub(crate) async fn ensure(api: &Api, plan: &NetworkPlan, cluster: ClusterId) -> Result<String, HostError> {
     seen::check_name(&plan.name)?;
     // By cluster as well: a name that is another cluster's must be refused each time.
     let known = format!("{cluster}/{}", plan.name);
+    if let Some(id) = api.known.network(&known) {
+        return Ok(id);
+    }
+    let _turn = api.network_made.lock().await;
     if let Some(id) = api.known.network(&known) {
         return Ok(id);
     }
@@ -43,22 +47,15 @@ async fn make(api: &Api, plan: &NetworkPlan, cluster: ClusterId) -> Result<Strin
         labels: Some(HashMap::from([(label::CLUSTER.to_owned(), cluster.to_string())])),
         ..NetworkCreateRequest::default()
     };
-    let docker = api.call().await?;
-    let created = match docker.create_network(request).await.map_err(DockerError::from) {
-        Ok(created) => Some(created.id),
+    match api.call().await?.create_network(request).await.map_err(DockerError::from) {
+        Ok(_) => {}
         // Somebody was faster.
-        Err(error) if error.status() == Some(409) => None,
+        Err(error) if error.status() == Some(409) => {}
         Err(error) => return Err(error::docker("create a network", error)),
-    };
-    let id = find(api, plan, cluster).await?.ok_or_else(|| {
-        error::transient(Code::Conflict, format!("network {} was removed while it was made; retry", plan.name))
-    })?;
-    if let Some(created) = created.filter(|created| *created != id)
-        && let Err(error) = docker.remove_network(&created).await
-    {
-        tracing::debug!(host = api.name, %error, "a doubled network could not be removed; it will be when idle");
     }
-    Ok(id)
+    find(api, plan, cluster).await?.ok_or_else(|| {
+        error::transient(Code::Conflict, format!("network {} was removed while it was made; retry", plan.name))
+    })
 }
 
 /// The id of the oldest network of that name; one that is not ours is refused.
@@ -66,13 +63,48 @@ async fn find(api: &Api, plan: &NetworkPlan, cluster: ClusterId) -> Result<Optio
     let mut found = list(api, "name", &plan.name).await?;
     // Docker's filter also matches parts of names.
     found.retain(|network| network.name.as_deref() == Some(plan.name.as_str()));
-    found.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
-    let Some(first) = found.into_iter().next() else { return Ok(None) };
-    if !is_ours(&first, cluster) {
+    if found.iter().any(|network| !is_ours(network, cluster)) {
         let text = format!("network {} on host {} is not this cluster's; remove or rename it", plan.name, api.name);
         return Err(error::this_host(Code::NameClash, text));
     }
-    Ok(first.id)
+    keep_the_oldest(api, found).await
+}
+
+/// The id of the oldest of networks with one name; the others go, as far as nothing runs on them. What was created on one of those and never
+/// started is made anew when its start says that its network is gone.
+async fn keep_the_oldest(api: &Api, mut doubles: Vec<Network>) -> Result<Option<String>, HostError> {
+    doubles.sort_by(|a, b| (&a.created, &a.id).cmp(&(&b.created, &b.id)));
+    let mut ids = doubles.into_iter().filter_map(|network| network.id);
+    let oldest = ids.next();
+    for id in ids {
+        match api.call().await?.remove_network(&id).await.map_err(DockerError::from) {
+            Ok(()) => tracing::info!(host = api.name, network = id, "a doubled network was removed"),
+            // Something runs on it, or it is gone already.
+            Err(error) if matches!(error.status(), Some(403 | 404 | 409)) => {}
+            Err(error) => return Err(error::docker("remove a doubled network", error)),
+        }
+    }
+    Ok(oldest)
+}
+
+/// Whether Docker refused because networks share a name: nodes that led one after the other may have made one each.
+pub(crate) fn is_doubled(refused: &Refused) -> bool {
+    let message = refused.message.to_ascii_lowercase();
+    message.contains("network") && message.contains("ambiguous")
+}
+
+/// Removes our networks that came second to another of their name.
+pub(crate) async fn remove_doubles(api: &Api, cluster: ClusterId) -> Result<(), HostError> {
+    let _turn = api.network_made.lock().await;
+    api.known.forget_networks();
+    let mut by_name: BTreeMap<String, Vec<Network>> = BTreeMap::new();
+    for network in list(api, "label", &format!("{}={cluster}", label::CLUSTER)).await? {
+        by_name.entry(network.name.clone().unwrap_or_default()).or_default().push(network);
+    }
+    for doubles in by_name.into_values() {
+        keep_the_oldest(api, doubles).await?;
+    }
+    Ok(())
 }
 
 fn is_ours(network: &Network, cluster: ClusterId) -> bool {

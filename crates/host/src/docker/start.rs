@@ -31,10 +31,17 @@ pub(crate) async fn start(api: &Api, container: &str) -> Result<ContainerSeen, H
         }
         before.id
     };
-    match api.call().await?.start_container(&id, None).await.map_err(DockerError::from) {
-        Ok(()) => {}
-        Err(DockerError::Lost(lost)) => return Err(lost),
-        Err(DockerError::Refused(refused)) => return Err(refused_start(api, &id, &refused).await?),
+    if let Some(refused) = ask(api, &id).await? {
+        if network::is_doubled(&refused)
+            && let Some(cluster) = seen::from_inspect(&look(api, &id).await?).cluster
+        {
+            network::remove_doubles(api, cluster).await?;
+            if let Some(refused) = ask(api, &id).await? {
+                return Err(refused_start(api, &id, &refused).await?);
+            }
+        } else {
+            return Err(refused_start(api, &id, &refused).await?);
+        }
     }
     let started = Instant::now();
     loop {
@@ -50,6 +57,15 @@ pub(crate) async fn start(api: &Api, container: &str) -> Result<ContainerSeen, H
             ContainerState::Dead => return Err(ended(api, &now, -1).await),
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Asks Docker to start it; answers what it refused with.
+async fn ask(api: &Api, id: &str) -> Result<Option<Refused>, HostError> {
+    match api.call().await?.start_container(id, None).await.map_err(DockerError::from) {
+        Ok(()) => Ok(None),
+        Err(DockerError::Lost(lost)) => Err(lost),
+        Err(DockerError::Refused(refused)) => Ok(Some(refused)),
     }
 }
 

@@ -40,8 +40,9 @@ async fn a_name_is_taken_once() {
     let started = driver.start_container(&first.name).await.unwrap();
     assert_eq!(started.state, ContainerState::Running);
     assert_eq!(driver.start_container(&started.id).await.unwrap(), started, "twice is once");
-    let networks = host.docker(&["network", "ls", "-q", "--filter", "name=shadow-net-default"]).await.unwrap();
-    assert_eq!(networks.lines().count(), 1);
+    let made = ["events", "--since", "1h", "--until", "0s", "--filter", "type=network", "--filter", "event=create"];
+    let made = host.docker(&made).await.unwrap();
+    assert_eq!(made.lines().filter(|line| line.contains("shadow-net-default")).count(), 1, "{made}");
 
     // The next incarnation takes the name; the old one is stopped and kept.
     let second = driver.create_container(&plan(1, 2)).await.unwrap();
@@ -367,6 +368,43 @@ async fn what_a_dead_leader_left_is_found_and_goes() {
     assert_eq!(driver.list_workspaces(cluster()).await.unwrap(), []);
     let folders = host.root().unwrap().join("var/shadow/sandboxes");
     assert_eq!(std::fs::read_dir(folders).unwrap().count(), 0);
+    lab.stop().await.unwrap();
+}
+
+/// Two leaders, one after the other, may each have made a network, and Docker starts nothing where a name is ambiguous.
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_of_one_name_become_one() {
+    let Some(lab) = lab("networks_of_one_name_become_one").await else { return };
+    let host = lab.host(0);
+    let double = format!(
+        r#"{{"Name": "{}", "Driver": "bridge", "Labels": {{"{}": "{}"}}}}"#,
+        plan(1, 1).network.name,
+        naming::label::CLUSTER,
+        cluster()
+    );
+    let double_it = async || {
+        let args = ["--silent", "--fail", "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json"];
+        let request = ["-d", &double, "http://docker/networks/create"];
+        host.sh(&[&["curl"], &args[..], &request[..]].concat()).await.unwrap();
+    };
+    let networks = async || {
+        let list = ["network", "ls", "-q", "--filter", "name=shadow-net-default"];
+        host.docker(&list).await.unwrap().lines().count()
+    };
+    // Created on the oldest, and doubled before it was started.
+    let driver = dial(&target(host));
+    let first = driver.create_container(&plan(1, 1)).await.unwrap();
+    double_it().await;
+    double_it().await;
+    assert_eq!(networks().await, 3, "Docker allows it");
+    assert_eq!(driver.start_container(&first.id).await.unwrap().state, ContainerState::Running);
+    assert_eq!(networks().await, 1);
+
+    // Doubled while a container runs: the next leader's first create sees to it.
+    double_it().await;
+    let next = dial(&target(host));
+    run(next.as_ref(), &plan(2, 1)).await.unwrap();
+    assert_eq!(networks().await, 1);
     lab.stop().await.unwrap();
 }
 
