@@ -286,10 +286,7 @@ impl Node {
 
     fn launch(&mut self, home: &Path) -> Result<()> {
         let mut command = Command::new(binary()?);
-        command
-            .args(["server", "--log-format", "pretty", "--config"])
-            .arg(self.folder.join("plimsoll.toml"))
-            .env("HOME", home);
+        command.args(["server", "--config"]).arg(self.folder.join("plimsoll.toml")).env("HOME", home);
         self.process = Some(Process::spawn(format!("node {}", self.id), &command, self.folder.join("node.log"))?);
         Ok(())
     }

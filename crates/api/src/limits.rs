@@ -67,8 +67,6 @@ pub(crate) const EXEC_GRACE: Duration = Duration::from_secs(30);
 pub(crate) const MAX_REPOS: usize = 64;
 /// The longest log filter: some dozens of targets.
 pub(crate) const MAX_LOG_FILTER: usize = 1024;
-/// The longest id a caller may give its request.
-pub(crate) const MAX_REQUEST_ID: usize = 64;
 
 /// A folder read as JSON is held in memory, twice; larger ones are read as tar.
 pub(crate) const MAX_FOLDER: usize = 32 << 20;

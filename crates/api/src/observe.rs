@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use plimsoll_engine::RequestId;
 use plimsoll_types::Code;
 use std::{
     hash::{BuildHasher, RandomState},
@@ -72,7 +73,8 @@ pub(crate) async fn observe(State(api): State<Api>, mut request: Request, next: 
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("http", request = %id, %method, %route);
     let _in_flight = InFlight::new();
-    let answer = answer(&api, &route, request, next).instrument(span.clone()).await;
+    let answer = answer(&api, &route, request, next).instrument(span.clone());
+    let answer = RequestId::scope(RequestId::new(&id), answer).await;
     let response = span.in_scope(|| finish(answer, &id));
     let status = response.status().as_u16();
     tracing::debug!(parent: &span, status, seconds = started.elapsed().as_secs_f64(), "answered");
@@ -132,11 +134,7 @@ fn finish(mut response: Response, id: &str) -> Response {
 /// The caller's id if it is a sane one, else a new one.
 fn request_id(request: &Request, api: &Api) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let sane = |id: &&str| {
-        (1..=limits::MAX_REQUEST_ID).contains(&id.len())
-            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    given.filter(sane).map_or_else(|| api.ids.next(), str::to_owned)
+    given.filter(|id| RequestId::new(id).is_some()).map_or_else(|| api.ids.next(), str::to_owned)
 }
 
 /// Methods are the caller's text: unknown ones share a label, so that labels stay bounded.

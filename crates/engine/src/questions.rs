@@ -1,7 +1,7 @@
 //! What nodes ask the leader's engine, and its answers: a wire format between nodes of adjacent releases.
 
 use crate::{
-    Error,
+    Error, RequestId,
     cluster::{LeftBehind, ProposedMove},
     leader::desk::{MigrateWish, MoveQuery, ResumeWish},
     request::{Awake, HostVerdict},
@@ -140,17 +140,27 @@ impl From<WireError> for Error {
 struct Envelope<T> {
     version: u16,
     body: T,
+    /// The HTTP request that it is about, for the log of whoever reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<String>,
 }
 
-/// Writes a message.
+/// A message, and the request that it is about.
+pub(crate) struct Read<T> {
+    pub(crate) body: T,
+    pub(crate) request: Option<RequestId>,
+}
+
+/// Writes a message. It is about the request that this task answers, if it does answer one.
 pub(crate) fn encode<T: Serialize>(body: &T) -> Result<Bytes, Error> {
-    serde_json::to_vec(&Envelope { version: VERSION, body })
+    let request = RequestId::current().map(|request| request.as_str().to_owned());
+    serde_json::to_vec(&Envelope { version: VERSION, body, request })
         .map(Bytes::from)
         .map_err(|error| Error::new(Code::Internal, format!("a message to the leader cannot be written: {error}")))
 }
 
 /// Reads a message.
-pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Error> {
+pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<Read<T>, Error> {
     #[derive(Deserialize)]
     struct Version {
         version: u16,
@@ -159,7 +169,10 @@ pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Er
     let unreadable = |what: &str| Error::new(Code::Internal, format!("nodes do not understand each other: {what}"));
     let other = |found: u16| unreadable(&format!("message version {found}, this node speaks {VERSION}"));
     match serde_json::from_slice::<Envelope<T>>(bytes) {
-        Ok(envelope) if envelope.version == VERSION => Ok(envelope.body),
+        Ok(Envelope { version: VERSION, body, request }) => {
+            // An id that is none here is no reason to leave a question without an answer.
+            Ok(Read { body, request: request.as_deref().and_then(RequestId::new) })
+        }
         Ok(envelope) => Err(other(envelope.version)),
         // Another version may have another shape: then that is the reason.
         Err(_) => match serde_json::from_slice::<Version>(bytes) {
@@ -167,5 +180,30 @@ pub(crate) fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Er
             Ok(_) => Err(unreadable("the message has another shape; bring all nodes to one release")),
             Err(_) => Err(unreadable("no version in the message")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_says_for_which_request_it_is_asked() {
+        let asked = RequestId::scope(RequestId::new("req-7"), async { encode(&Question::Loads) }).await;
+        let read: Read<Question> = decode(&asked.expect("written")).expect("read");
+        assert_eq!(read.request, RequestId::new("req-7"));
+        let asked = encode(&Question::Loads).expect("written");
+        assert_eq!(&asked[..], br#"{"version":1,"body":"loads"}"#, "as nodes wrote it that knew no requests");
+        assert_eq!(decode::<Question>(&asked).expect("read").request, None);
+    }
+
+    #[test]
+    fn what_a_later_node_adds_is_no_obstacle() {
+        for added in [r#""request":"a b""#, r#""request":null"#, r#""trace":{"id":1}"#] {
+            let asked = format!(r#"{{"version":1,"body":"loads",{added}}}"#);
+            let read = decode::<Question>(asked.as_bytes()).expect(added);
+            assert!(matches!(read.body, Question::Loads) && read.request.is_none(), "{added}");
+        }
+        assert!(decode::<Question>(br#"{"version":2,"body":"loads"}"#).is_err());
     }
 }

@@ -19,6 +19,7 @@ mod outlive;
 mod placement;
 mod recovery;
 mod restoring;
+mod telling;
 mod watching;
 mod world;
 
@@ -65,6 +66,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     operating::top_shows_load_lines,
     operating::costs_are_shared_by_what_is_reserved,
     operating::a_node_logs_what_it_is_told_to,
+    telling::a_request_is_found_in_every_layer,
     guide::the_api_guide_is_true,
     watching::a_real_prometheus_answers_the_dashboard,
     outlive::paused_here_resumed_there,

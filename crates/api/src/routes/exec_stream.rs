@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
 use plimsoll_client::wire::{ExecControl, ExecNotice, Stream};
-use plimsoll_engine::Scope;
+use plimsoll_engine::{RequestId, Scope};
 use plimsoll_lifecycle::ports::{ExecControl as Control, ExecEvent, ExecSession, TtySize};
 use plimsoll_types::{Code, SandboxId};
 use std::ops::ControlFlow;
@@ -47,7 +47,7 @@ pub(crate) async fn connect(
     api.options.provider.get(&scope, id).await?;
     let permit = streams::permit(&api)?;
     let upgrade = upgrade.max_message_size(limits::MAX_MESSAGE).max_frame_size(limits::MAX_MESSAGE);
-    let span = tracing::Span::current();
+    let (span, request) = (tracing::Span::current(), RequestId::current());
     let serve = async move |socket| {
         tokio::select! {
             () = serve(&api, &scope, id, socket) => {}
@@ -55,7 +55,7 @@ pub(crate) async fn connect(
         }
         drop(permit);
     };
-    Ok(upgrade.on_upgrade(move |socket| serve(socket).instrument(span)))
+    Ok(upgrade.on_upgrade(move |socket| RequestId::scope(request, serve(socket)).instrument(span)))
 }
 
 type Sink = SplitSink<WebSocket, Message>;

@@ -53,7 +53,7 @@ impl VpsClusterProvider {
         let began = time::Instant::now();
         loop {
             let answer = match self.node.ledger.ask_leader(bytes.clone()).await {
-                Ok(answer) => match decode(&answer)? {
+                Ok(answer) => match decode(&answer)?.body {
                     Answer::Error(error) => Err(Error::from(error)),
                     answer @ (Answer::Placed(_)
                     | Answer::Explained(_)

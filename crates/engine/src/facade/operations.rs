@@ -158,9 +158,13 @@ impl VpsClusterProvider {
     }
 
     async fn begin(&self, sandbox: &Sandbox, wish: Wish) -> Result<Begun, Error> {
-        let name = wish.name.clone();
+        let (name, kind) = (wish.name.clone(), wish.kind);
         match operation::begin(&self.node, sandbox, wish).await? {
-            Ok(begun) => Ok(begun),
+            Ok(begun) => {
+                // The span has the request; from here on the operation stands for it.
+                tracing::info!(sandbox = %sandbox.id, operation = %begun.operation, %kind, "begun");
+                Ok(begun)
+            }
             Err(Refusal::UnderWay(operation)) => {
                 let kind = self.node.read(|state| {
                     state.sandboxes.get(&sandbox.id).and_then(|it| it.work.as_ref()).map(|work| work.kind)

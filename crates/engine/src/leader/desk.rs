@@ -4,7 +4,7 @@ use super::{drainer, idle, rebalance, stillness};
 use crate::{
     Error,
     node::Node,
-    questions::{Answer, PlaceAnswer, PlaceWish, Question, WireExplained, decode, encode},
+    questions::{Answer, PlaceAnswer, PlaceWish, Question, Read, WireExplained, decode, encode},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Instrument as _, Span};
 
 /// How long a question waits for a leader that was just elected to confirm itself.
 const OPENING: Duration = Duration::from_secs(5);
@@ -117,7 +118,11 @@ impl Desk {
         let slot = self.slot().await?;
         match question {
             Question::Resume(wish) => ask(&slot, |reply| Ask::Resume(wish, reply)).await?.map(Answer::Host),
-            Question::Migrate(wish) => ask(&slot, |reply| Ask::Migrate(wish, reply)).await?.map(Answer::Host),
+            Question::Migrate(wish) => {
+                let (sandbox, operation) = (wish.sandbox, wish.operation);
+                let begun = ask(&slot, |reply| Ask::Migrate(wish, reply)).await?;
+                begun.inspect(|to| tracing::info!(%sandbox, %operation, %to, "a move begins")).map(Answer::Host)
+            }
             Question::ExplainMove(query) => {
                 ask(&slot, |reply| Ask::ExplainMove(query, reply)).await?.map(Answer::Explained)
             }
@@ -130,7 +135,11 @@ impl Desk {
             Question::Rebalance { dry_run, spread_permille } => {
                 rebalance::rebalance(node, &slot, dry_run, spread_permille).await.map(Answer::Moves)
             }
-            Question::Place(wish) => ask(&slot, |reply| Ask::Place(wish, reply)).await?.map(Answer::Placed),
+            Question::Place(wish) => {
+                let (sandbox, operation) = (wish.sandbox, wish.operation);
+                let placed = ask(&slot, |reply| Ask::Place(wish, reply)).await?;
+                placed.inspect(|placed| tell_placed(sandbox, operation, placed)).map(Answer::Placed)
+            }
             Question::Explain { tenant, spec } => {
                 ask(&slot, |reply| Ask::Explain(tenant, spec, reply)).await?.map(Answer::Explained)
             }
@@ -142,6 +151,16 @@ impl Desk {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.0.send_replace(None);
+    }
+}
+
+/// Joins a request, which the span has, to the sandbox and the operation that everything later is logged under. It is told at info,
+/// because afterwards is when it is asked for, and by the task that answers, so that the placer waits for no line.
+fn tell_placed(sandbox: SandboxId, operation: OperationId, placed: &PlaceAnswer) {
+    match placed {
+        PlaceAnswer::Created(_) => tracing::info!(%sandbox, %operation, "placed"),
+        PlaceAnswer::SessionLive(id) => tracing::debug!(sandbox = %id, "its session has one"),
+        PlaceAnswer::Replayed(id) => tracing::debug!(sandbox = %id, "its idempotency key has made one"),
     }
 }
 
@@ -170,7 +189,10 @@ pub(crate) struct Handler(pub(crate) Weak<Node>);
 impl LeaderHandler for Handler {
     async fn answer(&self, question: Bytes) -> Bytes {
         let answer = match (self.0.upgrade(), decode(&question)) {
-            (Some(node), Ok(question)) => node.desk.answer(&node, question).await,
+            (Some(node), Ok(Read { body, request })) => {
+                let span = request.map_or_else(Span::none, |request| tracing::info_span!("asked", %request));
+                node.desk.answer(&node, body).instrument(span).await
+            }
             (None, _) => Err(not_leading()),
             (_, Err(error)) => Err(error),
         };

@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::mpsc, time};
+use tracing::Instrument as _;
 
 /// How a job ended.
 #[derive(Debug)]
@@ -98,12 +99,19 @@ pub(crate) fn view(node: &Node, id: SandboxId) -> Option<View> {
 /// Brings a sandbox forward as far as it goes.
 pub(crate) async fn drive(node: &Node, desk: &mpsc::Sender<Ask>, id: SandboxId, past: &Past) -> Ending {
     let Some(view) = view(node, id) else { return Ending::Done };
+    // Whatever is logged below, by the host's driver too, tells for whom.
+    let operation = view.sandbox.work.as_ref().map_or(view.sandbox.operation, |work| work.operation);
+    let span = tracing::info_span!("job", sandbox = %id, %operation);
+    drive_on(node, desk, &view, past).instrument(span).await
+}
+
+async fn drive_on(node: &Node, desk: &mpsc::Sender<Ask>, view: &View, past: &Past) -> Ending {
     match view.sandbox.phase {
         Phase::Assigned | Phase::Starting | Phase::Restoring | Phase::Lost => {
-            Create::new(node, desk, &view, past).run().await
+            Create::new(node, desk, view, past).run().await
         }
-        Phase::Running | Phase::Pausing | Phase::Migrating => work::carry_on(node, &view, past).await,
-        Phase::Terminating | Phase::Failed => takedown::take_down(node, &view).await,
+        Phase::Running | Phase::Pausing | Phase::Migrating => work::carry_on(node, view, past).await,
+        Phase::Terminating | Phase::Failed => takedown::take_down(node, view).await,
         Phase::Pending | Phase::Paused | Phase::Terminated => Ending::Done,
     }
 }
