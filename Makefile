@@ -19,6 +19,7 @@ test: rust ## Units, properties, simulation, the real multi-host lab, and the de
 check: ## Read-only: formatting, lints as errors, documentation, layers
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p plimsoll --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked -p plimsoll-tests --test layers
 

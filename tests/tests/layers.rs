@@ -42,6 +42,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["plimsoll"]),
     ("tracing-subscriber", &["plimsoll"]),
     ("metrics-exporter-prometheus", &["plimsoll"]),
+    ("opentelemetry", &["plimsoll"]),
+    ("opentelemetry-otlp", &["plimsoll"]),
+    ("opentelemetry_sdk", &["plimsoll"]),
+    ("tracing-opentelemetry", &["plimsoll"]),
 ];
 
 /// Everything a pure crate may name besides our own: no runtime, clock, randomness or I/O among it.

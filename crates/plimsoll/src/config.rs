@@ -128,6 +128,8 @@ pub struct Log {
     pub format: LogFormat,
     /// A filter such as `info` or `plimsoll_engine=debug,info`.
     pub level: String,
+    /// A collector that takes spans over OTLP/HTTP, such as `http://127.0.0.1:4318`.
+    pub otlp: Option<String>,
 }
 
 /// How log lines look.
@@ -143,7 +145,7 @@ pub enum LogFormat {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Pretty, level: "info".into() }
+        Self { format: LogFormat::Pretty, level: "info".into(), otlp: None }
     }
 }
 
@@ -211,6 +213,9 @@ impl Config {
         if let Some(text) = get("PLIMSOLL_LOG") {
             self.log.level = text;
         }
+        if let Some(text) = get("OTEL_EXPORTER_OTLP_ENDPOINT") {
+            self.log.otlp = Some(text);
+        }
         // The variables that operators of the provider before this one have set already.
         if let Some(text) = get("VPS_BASE_IMAGE") {
             self.cluster.base_image = Some(text);
@@ -277,7 +282,7 @@ mod tests {
         assert_eq!(std::mem::take(&mut read.cluster).policy().expect("valid"), plimsoll_state::Policy::default());
         assert_eq!(read, Config::default());
         let text = std::fs::read_to_string(example).expect("readable");
-        for key in ["url", "address", "identity_file", "base_image", "metrics_public", "password_file"] {
+        for key in ["url", "address", "identity_file", "base_image", "metrics_public", "password_file", "otlp"] {
             assert!(text.contains(&format!("{key} = ")), "{key} is not explained");
         }
     }

@@ -1,8 +1,15 @@
-//! Logs and metrics of one process: the only place that installs a subscriber or a recorder.
+//! Logs, spans and metrics of one process: the only place that installs a subscriber or a recorder.
 
-use crate::config::{Log, LogFormat};
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/without_otlp.rs"]
+mod otlp;
+
+use crate::config::{Config, Log, LogFormat};
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use otlp::Export;
 use plimsoll_api::LogFilter;
 use std::{
     io::IsTerminal as _,
@@ -31,18 +38,31 @@ const ENTRIES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 51
 const NEVER_BELOW_INFO: [&str; 6] = ["bollard", "hyper", "hyper_util", "russh", "tokio_tungstenite", "tungstenite"];
 /// The filter of the installed subscriber.
 static FILTER: OnceLock<Arc<dyn LogFilter>> = OnceLock::new();
+/// What sends the installed subscriber's spans, if a collector is configured.
+static EXPORT: OnceLock<Export> = OnceLock::new();
 /// How often the recorder folds what histograms collected, so that they cannot grow while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Sends log lines to stderr.
+/// Sends log lines to stderr, and spans to the collector if one is configured.
 ///
 /// # Errors
-/// When the filter is invalid or a subscriber is installed already.
-pub fn install_logs(log: &Log) -> Result<()> {
-    let (subscriber, filter) = subscriber(log, std::io::stderr().is_terminal(), std::io::stderr)?;
+/// When the filter or the collector's address is invalid, or a subscriber is installed already.
+pub fn install_logs(config: &Config) -> Result<()> {
+    let export = Export::begin(config)?;
+    let ansi = std::io::stderr().is_terminal();
+    let (subscriber, filter) = subscriber(&config.log, export.as_ref(), ansi, std::io::stderr)?;
     subscriber.try_init().map_err(|error| anyhow::anyhow!("logging cannot be set up: {error}"))?;
     let _ = FILTER.set(filter);
+    if let Some(export) = export {
+        let _ = EXPORT.set(export);
+    }
     Ok(())
+}
+
+/// Sends the spans that are left, for a few seconds at most.
+pub async fn end() {
+    // It blocks; that it could not be waited for is no news to anybody.
+    let _ended = tokio::task::spawn_blocking(|| EXPORT.get().map(Export::end)).await;
 }
 
 /// What is logged, to be changed while the process runs; `None` before [`install_logs`].
@@ -52,7 +72,12 @@ pub fn log_filter() -> Option<Arc<dyn LogFilter>> {
 
 /// What turns events into lines, and the handle that changes its filter. The cap comes first and is no part of the filter, so
 /// that no filter can lift it.
-fn subscriber<W>(log: &Log, ansi: bool, writer: W) -> Result<(Box<dyn Subscriber + Send + Sync>, Arc<dyn LogFilter>)>
+fn subscriber<W>(
+    log: &Log,
+    export: Option<&Export>,
+    ansi: bool,
+    writer: W,
+) -> Result<(Box<dyn Subscriber + Send + Sync>, Arc<dyn LogFilter>)>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -62,8 +87,10 @@ where
     let registry = tracing_subscriber::registry().with(FilterFn::new(capped)).with(filter);
     let layer = fmt::layer().with_writer(writer);
     let subscriber: Box<dyn Subscriber + Send + Sync> = match log.format {
-        LogFormat::Pretty => Box::new(registry.with(layer.with_target(false).with_ansi(ansi))),
-        LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true))),
+        LogFormat::Pretty => {
+            Box::new(registry.with(layer.with_target(false).with_ansi(ansi)).with(export.map(Export::layer)))
+        }
+        LogFormat::Json => Box::new(registry.with(layer.json().flatten_event(true)).with(export.map(Export::layer))),
     };
     Ok((subscriber, Arc::new(Reloaded { handle })))
 }
@@ -146,9 +173,9 @@ mod tests {
     fn no_filter_makes_the_capped_crates_talk() {
         for level in ["trace", "bollard=trace,russh=debug,info", "bollard::docker[request]=trace,warn"] {
             for format in [LogFormat::Pretty, LogFormat::Json] {
-                let (kept, log) = (Kept::default(), Log { format, level: level.into() });
+                let (kept, log) = (Kept::default(), Log { format, level: level.into(), otlp: None });
                 let writer = kept.clone();
-                let (subscriber, _) = subscriber(&log, false, move || writer.clone()).expect("a filter");
+                let (subscriber, _) = subscriber(&log, None, false, move || writer.clone()).expect("a filter");
                 tracing::subscriber::with_default(subscriber, || {
                     let _span = tracing::info_span!(target: "bollard::docker", "request").entered();
                     tracing::debug!(target: "bollard::docker", "body: PASSWORD=hunter2");
@@ -166,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_filter_changed_at_run_time_holds_at_once_and_lifts_no_cap() {
-        let (kept, log) = (Kept::default(), Log { format: LogFormat::Json, level: "info".into() });
+        let (kept, log) = (Kept::default(), Log { format: LogFormat::Json, level: "info".into(), otlp: None });
         let writer = kept.clone();
-        let (subscriber, filter) = subscriber(&log, false, move || writer.clone()).expect("a filter");
+        let (subscriber, filter) = subscriber(&log, None, false, move || writer.clone()).expect("a filter");
         tracing::subscriber::with_default(subscriber, || {
             let say = |text: &str| {
                 tracing::debug!(target: "plimsoll_engine", "{text}");

@@ -28,7 +28,7 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
     if let Some(image) = &args.base_image {
         config.cluster.base_image = Some(image.clone());
     }
-    telemetry::install_logs(&config.log)?;
+    telemetry::install_logs(&config)?;
     let docker = std::path::absolute(&args.docker).context("--docker")?;
     if !docker.exists() {
         bail!("{} does not exist: is Docker running here? Name another socket with --docker", docker.display());
@@ -54,6 +54,7 @@ pub async fn dev(args: &DevArgs) -> Result<()> {
     if let Some(registry) = registry {
         registry.stop().await;
     }
+    telemetry::end().await;
     ended
 }
 

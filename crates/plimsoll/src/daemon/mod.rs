@@ -35,7 +35,7 @@ fn configured(args: &NodeArgs) -> Result<Config> {
 /// When the node cannot start or cannot go on; the message says what to do.
 pub async fn server(args: &NodeArgs) -> Result<()> {
     let config = configured(args)?;
-    telemetry::install_logs(&config.log)?;
+    telemetry::install_logs(&config)?;
     let hosts = crate::config::hosts_from_env(|name| std::env::var(name).ok())?;
     let folder = config.data_dir();
     if found::is_unfinished(&folder) || (!hosts.is_empty() && found::is_empty(&folder)) {
@@ -52,5 +52,7 @@ pub async fn server(args: &NodeArgs) -> Result<()> {
             }
         }
     }
-    node::run(&config, node::Extras { hosts, ..node::Extras::default() }).await
+    let ended = node::run(&config, node::Extras { hosts, ..node::Extras::default() }).await;
+    telemetry::end().await;
+    ended
 }
