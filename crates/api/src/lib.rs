@@ -19,5 +19,5 @@ mod server;
 mod streams;
 
 pub use error::ApiError;
-pub use options::{LogFilter, MetricsText, Options, SshGateway};
+pub use options::{ContinueTrace, LogFilter, MetricsText, Options, SshGateway};
 pub use server::{Error, serve};

@@ -26,6 +26,8 @@ const IN_FLIGHT: &str = "plimsoll_http_requests_in_flight";
 
 /// The header of request ids, both ways.
 const REQUEST_ID: &str = "x-request-id";
+/// The header with the caller's trace (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 /// Names and explains the metrics to whatever recorder is installed.
 pub(crate) fn describe() {
@@ -72,6 +74,10 @@ pub(crate) async fn observe(State(api): State<Api>, mut request: Request, next: 
     // Only the pattern: paths hold ids, and a label for each would be unbounded.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("http", request = %id, %method, %route);
+    let parent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    if let (Some(go_on), Some(parent)) = (&api.options.continue_trace, parent) {
+        go_on(&span, parent);
+    }
     let _in_flight = InFlight::new();
     let answer = answer(&api, &route, request, next).instrument(span.clone());
     let answer = RequestId::scope(RequestId::new(&id), answer).await;

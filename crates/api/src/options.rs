@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 /// Renders this node's metrics as Prometheus reads them.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// Makes a span part of the trace that a `traceparent` header names.
+pub type ContinueTrace = Arc<dyn Fn(&tracing::Span, &str) + Send + Sync>;
+
 /// What this process logs, and how that is changed while it runs.
 pub trait LogFilter: Send + Sync {
     /// The filter in force.
@@ -52,6 +55,8 @@ pub struct Options {
     pub gateway: Option<SshGateway>,
     /// What this process logs, where that can be changed.
     pub log_filter: Option<Arc<dyn LogFilter>>,
+    /// What makes a request part of its caller's trace, where traces are exported.
+    pub continue_trace: Option<ContinueTrace>,
     /// How long creates wait unless asked otherwise; below the 180 s that platforms allow, so that ours is the answer they see.
     pub default_wait: Duration,
     /// Most requests under way at once; more are refused with `overloaded`.
@@ -83,6 +88,7 @@ impl Options {
             metrics_public: false,
             gateway: None,
             log_filter: None,
+            continue_trace: None,
             default_wait: limits::DEFAULT_WAIT,
             max_requests: limits::MAX_REQUESTS,
             max_streams: limits::MAX_STREAMS,

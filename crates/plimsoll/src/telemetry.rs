@@ -10,7 +10,7 @@ use crate::config::{Config, Log, LogFormat};
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use otlp::Export;
-use plimsoll_api::LogFilter;
+use plimsoll_api::{ContinueTrace, LogFilter};
 use std::{
     io::IsTerminal as _,
     sync::{Arc, OnceLock},
@@ -68,6 +68,11 @@ pub async fn end() {
 /// What is logged, to be changed while the process runs; `None` before [`install_logs`].
 pub fn log_filter() -> Option<Arc<dyn LogFilter>> {
     FILTER.get().cloned()
+}
+
+/// What makes a request's span part of its caller's trace; `None` where spans go nowhere.
+pub fn continue_trace() -> Option<ContinueTrace> {
+    EXPORT.get().map(Export::continue_trace)
 }
 
 /// What turns events into lines, and the handle that changes its filter. The cap comes first and is no part of the filter, so

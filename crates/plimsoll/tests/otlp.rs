@@ -23,6 +23,12 @@ const MANY: usize = 1200;
 /// Longer than a batch may take and the last flush together, shorter than one after the other for all batches that wait.
 const ENDING: Duration = Duration::from_secs(20);
 
+/// The trace of the caller, as W3C has it.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// What a collector was sent: head and body of each request.
+type Posts = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A cluster of one, whose files are gone with it.
 struct Node {
     folder: tempfile::TempDir,
@@ -59,7 +65,10 @@ impl Node {
     /// One request with an id of its own; anything but 200 is an error.
     fn ask(&self, path: &str, id: &str) -> anyhow::Result<()> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.api))?;
-        let request = format!("GET /{path} HTTP/1.1\r\nHost: node\r\nX-Request-Id: {id}\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "GET /{path} HTTP/1.1\r\nHost: node\r\nX-Request-Id: {id}\r\nTraceparent: 00-{TRACE}-00f067aa0ba902b7-01\r\n\
+             Connection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -89,7 +98,7 @@ impl Node {
 }
 
 /// Answers whatever is posted so, one request a connection, and keeps it.
-fn collector(listener: TcpListener, status: &'static str) -> Arc<Mutex<Vec<(String, Vec<u8>)>>> {
+fn collector(listener: TcpListener, status: &'static str) -> Posts {
     let posted = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&posted);
     std::thread::spawn(move || {
@@ -131,6 +140,8 @@ async fn a_request_becomes_a_span_with_its_id() {
     for text in ["http", "/healthz", "service.name", "plimsoll", "service.instance.id"] {
         assert!(has(body, text), "no {text:?} in {}", String::from_utf8_lossy(body));
     }
+    let trace = u128::from_str_radix(TRACE, 16).unwrap().to_be_bytes();
+    assert!(body.windows(trace.len()).any(|part| part == trace), "the caller's trace does not go on");
 }
 
 /// Many requests are answered, the log says that spans are lost, and the node ends in time.

@@ -84,6 +84,7 @@ pub(super) async fn run(config: &Config, extras: Extras) -> Result<()> {
     );
     api.gateway = gateway;
     api.log_filter = telemetry::log_filter();
+    api.continue_trace = telemetry::continue_trace();
     api.metrics_public = config.api.metrics_public;
     tracing::info!(node = %node.node(), cluster = %node.cluster(), api = %config.api_url(), "the node is up");
 

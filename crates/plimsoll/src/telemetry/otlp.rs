@@ -3,18 +3,25 @@
 
 use crate::config::Config;
 use anyhow::{Context as _, Result, ensure};
-use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry::{KeyValue, propagation::TextMapPropagator as _, trace::TracerProvider as _};
 use opentelemetry_otlp::{Protocol, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
+    propagation::TraceContextPropagator,
     trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter},
 };
+use plimsoll_api::ContinueTrace;
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tracing::Subscriber;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::FilterFn, registry::LookupSpan};
 
 /// Where a collector takes traces, below the address that is configured.
@@ -66,6 +73,15 @@ impl Export {
         Box::new(layer.with_filter(FilterFn::new(|about| about.target().starts_with("plimsoll"))))
     }
 
+    /// What reads a caller's `traceparent`. One that is malformed begins a trace of its own, as none does.
+    pub(super) fn continue_trace(&self) -> ContinueTrace {
+        Arc::new(|span, parent| {
+            let carrier = HashMap::from([("traceparent".to_owned(), parent.to_owned())]);
+            // A span that the log's filter leaves out has no place in a trace.
+            let _left_out = span.set_parent(TraceContextPropagator::new().extract(&carrier));
+        })
+    }
+
     /// Sends what is left, for as long as the bound allows. It blocks.
     pub(crate) fn end(&self) {
         if let Err(error) = self.0.shutdown_with_timeout(FLUSH) {
@@ -112,7 +128,7 @@ impl<E: SpanExporter> SpanExporter for Telling<E> {
 mod tests {
     use super::*;
     use crate::config::Log;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// Keeps what is exported.
     #[derive(Clone, Debug, Default)]
