@@ -13,7 +13,7 @@ use axum::{
 use futures_util::StreamExt;
 use plimsoll_types::{Code, SandboxId};
 use serde::de::DeserializeOwned;
-use std::{convert::Infallible, fmt::Display, str::FromStr, time::Duration};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 /// A JSON body of at most [`limits::MAX_JSON`]; an empty one reads as `{}`.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -235,17 +235,6 @@ impl Patience {
     /// As the engine takes it.
     pub(crate) const fn wait(self) -> plimsoll_engine::Wait {
         if self.time.is_zero() { plimsoll_engine::Wait::No } else { plimsoll_engine::Wait::Upto(self.time) }
-    }
-}
-
-/// The request's own id, for handlers that put it into what they answer.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RequestId(pub(crate) String);
-
-impl FromRequestParts<Api> for RequestId {
-    type Rejection = Infallible;
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happens around every request: its id, its log span, its metrics, the bound on requests under way, and the two nets
 //! below every handler: panics become `internal`, errors become problem documents.
 
-use crate::{error::ApiError, extract::RequestId, limits, linger, options::Api};
+use crate::{error::ApiError, limits, linger, options::Api};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
@@ -66,10 +66,9 @@ impl Drop for InFlight {
 }
 
 /// The outermost middleware.
-pub(crate) async fn observe(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(api): State<Api>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request, &api);
-    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     // Only the pattern: paths hold ids, and a label for each would be unbounded.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();

@@ -5,14 +5,14 @@ use crate::{
     auth::Caller,
     convert::{request, rules::Rules},
     error::{Answer, ApiError},
-    extract::{IdempotencyKey, Json, Patience, RequestId},
+    extract::{IdempotencyKey, Json, Patience},
     limits,
     options::Api,
 };
 use axum::extract::State;
 use futures_util::future::join_all;
 use plimsoll_client::wire;
-use plimsoll_engine::{NewSandbox, spec::IDEMPOTENCY_KEY_MAX};
+use plimsoll_engine::{NewSandbox, RequestId, spec::IDEMPOTENCY_KEY_MAX};
 use plimsoll_types::Code;
 
 /// Submit up to 256 placement requests at once.
@@ -29,7 +29,6 @@ pub(crate) async fn place(
     State(api): State<Api>,
     caller: Caller,
     patience: Patience,
-    id: RequestId,
     IdempotencyKey(key): IdempotencyKey,
     Json(body): Json<wire::BatchPlacements>,
 ) -> Answer<axum::Json<wire::BatchPlaced>> {
@@ -45,11 +44,14 @@ pub(crate) async fn place(
         ApiError::new(Code::Overloaded, detail)
     })?;
     let requests = requests(&api, &caller, body.sandboxes, key.as_deref()).await?;
+    let request_id = RequestId::current();
     let each = requests.into_iter().map(async |request| {
         let result = api.options.provider.create(request, patience.wait()).await;
         match sandboxes::settled(&api, &caller, true, result).await {
             Ok(provided) => wire::BatchResult::Provided(Box::new(sandboxes::wire_provided(&api, &provided))),
-            Err(error) => wire::BatchResult::Problem(error.completed(&id.0)),
+            Err(error) => {
+                wire::BatchResult::Problem(error.completed(request_id.as_ref().map_or("", RequestId::as_str)))
+            }
         }
     });
     Ok(axum::Json(wire::BatchPlaced { results: join_all(each).await }))
