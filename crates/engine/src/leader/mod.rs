@@ -13,6 +13,7 @@ mod full_disk;
 pub(crate) mod hold;
 pub(crate) mod idle;
 mod job;
+mod lasting;
 pub(crate) mod leading;
 pub(crate) mod loads;
 mod loss;
@@ -29,9 +30,10 @@ mod yard;
 
 use crate::node::Node;
 use futures_util::FutureExt as _;
+use lasting::lasting;
 use leading::Leading;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// Most placements and questions waiting for the placer: about a second's work; more are refused as overloaded.
 const DESK_LIMIT: usize = 4096;
@@ -49,13 +51,17 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
     let leading = Arc::new(Leading::default());
     let _shown = node.leading.show(Arc::clone(&leading));
     let (sender, asks) = mpsc::channel(DESK_LIMIT);
+    // A placer that begins anew goes on with what was asked of the one before.
+    let asks = Mutex::new(asks);
     let open = node.desk.open(sender.clone());
     let acts = || act(Arc::clone(&node), sender.clone()).boxed();
     tokio::join!(
-        placer::run(Arc::clone(&node), Arc::clone(&leading), asks),
-        courier::run(Arc::clone(&node)),
-        monitor::run(Arc::clone(&node), Arc::clone(&leading)),
-        tally::run(Arc::clone(&node), sender.clone()),
+        lasting("placer", || async {
+            placer::run(Arc::clone(&node), Arc::clone(&leading), &mut *asks.lock().await).await;
+        }),
+        lasting("courier", || courier::run(Arc::clone(&node))),
+        lasting("monitor", || monitor::run(Arc::clone(&node), Arc::clone(&leading))),
+        lasting("tally", || tally::run(Arc::clone(&node), sender.clone())),
         hold::while_free(&node, acts),
     );
     drop(open);
@@ -64,13 +70,13 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
 /// Every loop that has an effect on hosts or the registry.
 async fn act(node: Arc<Node>, sender: mpsc::Sender<desk::Ask>) {
     tokio::join!(
-        executor::run(Arc::clone(&node), sender.clone()),
-        reconciler::run(Arc::clone(&node)),
-        reaper::run(Arc::clone(&node), sender.clone()),
-        loss::run(Arc::clone(&node), sender.clone()),
-        checkpoints::run(Arc::clone(&node), sender.clone()),
-        idle::run(Arc::clone(&node), sender.clone()),
-        drainer::run(Arc::clone(&node), sender.clone()),
-        collector::run(Arc::clone(&node), sender),
+        lasting("executor", || executor::run(Arc::clone(&node), sender.clone())),
+        lasting("reconciler", || reconciler::run(Arc::clone(&node))),
+        lasting("reaper", || reaper::run(Arc::clone(&node), sender.clone())),
+        lasting("loss", || loss::run(Arc::clone(&node), sender.clone())),
+        lasting("checkpoints", || checkpoints::run(Arc::clone(&node), sender.clone())),
+        lasting("idle", || idle::run(Arc::clone(&node), sender.clone())),
+        lasting("drainer", || drainer::run(Arc::clone(&node), sender.clone())),
+        lasting("collector", || collector::run(Arc::clone(&node), sender.clone())),
     );
 }

@@ -16,18 +16,18 @@ use crate::{
     node::Node,
     questions::{PlaceAnswer, PlaceWish},
 };
-use batch::{Landed, Waiting};
+use batch::{Entry, Waiting};
 use plimsoll_lifecycle::ports::LedgerError;
 use plimsoll_state::{Assignment, Command, Outcome, Sandbox, command::Assign};
-use plimsoll_types::{Code, Generation, HostId, Phase, SandboxId};
+use plimsoll_types::{Code, Generation, HostId, Phase};
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{Id, JoinError, JoinSet},
     time::{self, Instant, MissedTickBehavior},
 };
 
@@ -47,12 +47,12 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Why the loop woke.
 enum Event {
     Asked(Option<Ask>),
-    Landed(Landed),
+    Landed(Result<(Id, Committed), JoinError>),
     Changed,
 }
 
 /// Places until dropped.
-pub(crate) async fn run(node: Arc<Node>, leading: Arc<Leading>, mut asks: mpsc::Receiver<Ask>) {
+pub(crate) async fn run(node: Arc<Node>, leading: Arc<Leading>, asks: &mut mpsc::Receiver<Ask>) {
     let mut placer = Placing::new(Arc::clone(&node), leading);
     let mut tick = time::interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,13 +61,7 @@ pub(crate) async fn run(node: Arc<Node>, leading: Arc<Leading>, mut asks: mpsc::
         let room = placer.backlog.len() < BACKLOG;
         let event = tokio::select! {
             ask = asks.recv(), if room => Event::Asked(ask),
-            Some(landed) = placer.entries.join_next(), if !placer.entries.is_empty() => match landed {
-                Ok(landed) => Event::Landed(landed),
-                Err(error) => {
-                    tracing::error!(%error, "an entry's task ended badly");
-                    Event::Changed
-                }
-            },
+            Some(landed) = placer.entries.join_next_with_id(), if !placer.entries.is_empty() => Event::Landed(landed),
             _ = node.ledger.changed(seen) => Event::Changed,
             () = placer.leading.loads.changed.notified() => Event::Changed,
             _ = tick.tick() => Event::Changed,
@@ -98,7 +92,9 @@ struct Placing {
     /// Placements whose session or idempotency key is in an entry under way; bounded with the backlog.
     parked: Vec<Waiting>,
     busy: BTreeSet<batch::Key>,
-    entries: JoinSet<Landed>,
+    entries: JoinSet<Committed>,
+    /// What is in each of them; kept here, so that an entry whose task panics is answered and given up like any other.
+    under_way: HashMap<Id, Entry>,
 }
 
 impl Placing {
@@ -111,6 +107,7 @@ impl Placing {
             parked: Vec::new(),
             busy: BTreeSet::new(),
             entries: JoinSet::new(),
+            under_way: HashMap::new(),
         }
     }
 
@@ -180,7 +177,7 @@ impl Placing {
         }
         if !assigns.is_empty() {
             let sandboxes = assigns.iter().map(|assign| assign.sandbox).collect();
-            self.propose(Command::Assign(assigns), sandboxes, None);
+            self.propose(Command::Assign(assigns), Entry::Assigned { sandboxes, reply: None });
         }
     }
 
@@ -204,7 +201,8 @@ impl Placing {
                 let at = self.node.now();
                 let assign = Assign { sandbox: sandbox.id, assignment, deadline: None, restore: None, at };
                 let answer: Answer = Box::new(move |answer| drop(reply.send(answer)));
-                self.propose(Command::Assign(vec![assign]), vec![sandbox.id], Some(answer));
+                let entry = Entry::Assigned { sandboxes: vec![sandbox.id], reply: Some(answer) };
+                self.propose(Command::Assign(vec![assign]), entry);
             }
             Err(refusal) => {
                 // Empty where there is no other host to say anything about.
@@ -214,20 +212,23 @@ impl Placing {
         }
     }
 
-    /// Proposes what was decided for these sandboxes, and answers once it was applied.
-    fn propose(&mut self, command: Command, sandboxes: Vec<SandboxId>, reply: Option<Answer>) {
+    /// Proposes what was decided, and answers once it was applied.
+    fn propose(&mut self, command: Command, entry: Entry) {
         let node = Arc::clone(&self.node);
-        self.entries.spawn(async move {
-            let outcome = node.ledger.propose(command).await.map(|applied| applied.outcome);
-            Landed::Assigned { sandboxes, outcome, reply }
-        });
+        let proposal = async move { node.ledger.propose(command).await.map(|applied| applied.outcome) };
+        let task = self.entries.spawn(proposal);
+        self.under_way.insert(task.id(), entry);
     }
 
-    fn land(&mut self, landed: Landed) {
+    fn land(&mut self, landed: Result<(Id, Committed), JoinError>) {
         // First what state has now, then the tickets: nothing is free in between.
         self.yard.follow(&self.node, &self.leading.loads);
-        match landed {
-            Landed::Assigned { sandboxes, outcome, reply } => {
+        let (id, outcome) = landed.unwrap_or_else(|error| {
+            tracing::error!(%error, "an entry's task ended badly");
+            (error.id(), Err(LedgerError::NoQuorum("whether it was applied is not known".into())))
+        });
+        match self.under_way.remove(&id) {
+            Some(Entry::Assigned { sandboxes, reply }) => {
                 for sandbox in sandboxes {
                     self.yard.landed(sandbox);
                 }
@@ -235,7 +236,8 @@ impl Placing {
                     reply(first_refusal(outcome));
                 }
             }
-            Landed::Placed { batch, outcome } => self.land_batch(batch, outcome),
+            Some(Entry::Placed(batch)) => self.land_batch(batch, outcome),
+            None => {}
         }
     }
 }
@@ -243,13 +245,16 @@ impl Placing {
 /// The generation that a new sandbox's first assignment has.
 const FIRST: Generation = Generation::FIRST;
 
-fn first_refusal(outcome: Result<Outcome, LedgerError>) -> Result<(), Error> {
+fn first_refusal(outcome: Committed) -> Result<(), Error> {
     match outcome? {
         Outcome::Each(each) => each.into_iter().find_map(Result::err).map_or(Ok(()), |refusal| Err(refusal.into())),
         Outcome::Refused(refusal) => Err(refusal.into()),
         Outcome::Done | Outcome::HostAdded(_) | Outcome::KeyCreated(_) | Outcome::Placed(_) => Ok(()),
     }
 }
+
+/// What became of a proposal.
+type Committed = Result<Outcome, LedgerError>;
 
 /// How somebody is told what became of a decision.
 type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;

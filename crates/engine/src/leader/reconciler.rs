@@ -8,9 +8,13 @@ use plimsoll_lifecycle::{
 };
 use plimsoll_state::{Command, Host, Sandbox, command::Advance};
 use plimsoll_types::{Generation, Health, HostId, Phase, SandboxId};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
-    task::JoinSet,
+    task::{Id, JoinSet},
     time::{self, Instant, MissedTickBehavior},
 };
 
@@ -22,7 +26,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Reconciles until dropped: every host at once on gaining leadership, then each at its pace.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut passes: BTreeMap<HostId, Pass> = BTreeMap::new();
-    let mut running: JoinSet<HostId> = JoinSet::new();
+    let mut running: JoinSet<()> = JoinSet::new();
+    // Whose pass each is, known here even of one that panics.
+    let mut hosts_of: HashMap<Id, HostId> = HashMap::new();
     let mut tick = time::interval(PERIOD);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Whether hosts were due that did not fit beside the others: they go on as soon as one ends, not with the next tick.
@@ -30,9 +36,15 @@ pub(crate) async fn run(node: Arc<Node>) {
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            Some(ended) = running.join_next(), if !running.is_empty() => {
-                if let Ok(pass) = ended.map(|host| passes.get_mut(&host)) {
-                    let Some(pass) = pass else { continue };
+            Some(ended) = running.join_next_with_id(), if !running.is_empty() => {
+                let id = match ended {
+                    Ok((id, ())) => id,
+                    Err(error) => {
+                        tracing::error!(%error, "a comparison with state ended badly");
+                        error.id()
+                    }
+                };
+                if let Some(pass) = hosts_of.remove(&id).and_then(|host| passes.get_mut(&host)) {
                     pass.under_way = false;
                     pass.next = Instant::now() + node.options.reconcile;
                 }
@@ -61,13 +73,13 @@ pub(crate) async fn run(node: Arc<Node>) {
         for (_, host) in due.into_iter().take(places) {
             let Some(pass) = passes.get_mut(&host.id) else { continue };
             pass.under_way = true;
-            let node = Arc::clone(&node);
-            running.spawn(async move {
+            let (node, id) = (Arc::clone(&node), host.id);
+            let task = running.spawn(async move {
                 if let Err(error) = reconcile(&node, &host).await {
                     tracing::debug!(host = %host.name, %error, "could not be compared with state");
                 }
-                host.id
             });
+            hosts_of.insert(task.id(), id);
         }
     }
 }

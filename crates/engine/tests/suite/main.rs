@@ -10,6 +10,7 @@ mod hosts;
 mod leading;
 mod losing;
 mod outliving;
+mod panicking;
 mod placing;
 mod pulling;
 mod scraping;

@@ -66,6 +66,7 @@ impl SimCluster {
             elections: true,
             members: (1..=nodes).map(|id| (NodeId(id), Member::new())).collect(),
             faults: LedgerFaults::default(),
+            panics_at: None,
             violations: Vec::new(),
         };
         let cluster = Self { shared: Arc::new(Shared { seed, inner: Mutex::new(inner) }) };
@@ -123,6 +124,11 @@ impl SimCluster {
     /// Sets the chances of mishaps.
     pub fn set_faults(&self, faults: LedgerFaults) {
         lock(&self.shared.inner).faults = faults;
+    }
+
+    /// The next proposal of this kind panics in its proposer's hands, as a defect of the ledger would; it never commits.
+    pub fn panic_at(&self, kind: fn(&Command) -> bool) {
+        lock(&self.shared.inner).panics_at = Some(kind);
     }
 
     /// Whether a lost leader is replaced by itself after an election's time (it is, unless switched off).
@@ -250,6 +256,8 @@ impl SimCluster {
     /// Takes a proposal to the leader; `Ok` once it is committed and applied on `node`.
     pub(super) async fn propose(&self, node: NodeId, command: Command) -> Result<Applied, LedgerError> {
         let term = self.route(node).await?;
+        let panics = lock(&self.shared.inner).panics_at.take_if(|kind| kind(&command)).is_some();
+        assert!(!panics, "{command:?} panics, as the script says");
         let (fate, latency) = lock(&self.shared.inner).draw_fate();
         // Its own task: a proposal on its way outlives the process that sent it.
         let shared = Arc::clone(&self.shared);

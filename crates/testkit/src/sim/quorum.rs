@@ -8,7 +8,7 @@ use super::{
     replica::{Agreement, Entry, Replica},
 };
 use plimsoll_lifecycle::ports::{LeaderHandler, LeaderView};
-use plimsoll_state::State;
+use plimsoll_state::{Command, State};
 use plimsoll_types::NodeId;
 use rand::{Rng, rngs::StdRng};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -26,6 +26,8 @@ pub(super) struct Inner {
     pub(super) elections: bool,
     pub(super) members: BTreeMap<NodeId, Member>,
     pub(super) faults: LedgerFaults,
+    /// Which proposal is to panic.
+    pub(super) panics_at: Option<fn(&Command) -> bool>,
     pub(super) violations: Vec<String>,
 }
 

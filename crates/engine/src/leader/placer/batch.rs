@@ -1,8 +1,7 @@
 //! One log entry of placements: taken from the backlog, decided, proposed, and answered when it was applied.
 
-use super::{BATCH_LIMIT, DECISIONS, FIRST, Placing, Reply, Wish, request};
+use super::{BATCH_LIMIT, Committed, DECISIONS, FIRST, Placing, Reply, Wish, request};
 use crate::{Error, leader::hold, questions::PlaceAnswer};
-use plimsoll_lifecycle::ports::LedgerError;
 use plimsoll_placement::Request;
 use plimsoll_state::{Command, Outcome, PlaceOutcome, Refusal, State, command::Place};
 use plimsoll_types::{Code, HostId, SandboxId, SessionId, TenantId, sandbox::deadline};
@@ -25,10 +24,10 @@ pub(super) enum Key {
     Idempotency(TenantId, Box<str>),
 }
 
-/// An entry that was answered.
-pub(super) enum Landed {
-    Placed { batch: Vec<Waiting>, outcome: Result<Outcome, LedgerError> },
-    Assigned { sandboxes: Vec<SandboxId>, outcome: Result<Outcome, LedgerError>, reply: Option<super::Answer> },
+/// What is in an entry under way, and who waits for it.
+pub(super) enum Entry {
+    Placed(Vec<Waiting>),
+    Assigned { sandboxes: Vec<SandboxId>, reply: Option<super::Answer> },
 }
 
 impl Waiting {
@@ -82,11 +81,7 @@ impl Placing {
             return;
         }
         crate::metrics::batch(batch.len());
-        let node = Arc::clone(&self.node);
-        self.entries.spawn(async move {
-            let outcome = node.ledger.propose(Command::Place(places)).await.map(|applied| applied.outcome);
-            Landed::Placed { batch, outcome }
-        });
+        self.propose(Command::Place(places), Entry::Placed(batch));
     }
 
     /// Only a snapshot needs a look at state.
@@ -98,7 +93,7 @@ impl Placing {
     }
 
     /// Answers the placements of an entry, or takes them back to be decided anew.
-    pub(super) fn land_batch(&mut self, batch: Vec<Waiting>, outcome: Result<Outcome, LedgerError>) {
+    pub(super) fn land_batch(&mut self, batch: Vec<Waiting>, outcome: Committed) {
         for waiting in &batch {
             self.yard.landed(waiting.wish.sandbox);
             for key in waiting.keys() {

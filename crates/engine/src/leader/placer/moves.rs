@@ -1,6 +1,6 @@
 //! Hosts for sandboxes that exist: resumed, restored, moved. What is decided here is judged again by apply, as every decision.
 
-use super::{Answer, Placing};
+use super::{Answer, Placing, batch::Entry};
 use crate::{
     Error,
     leader::{
@@ -78,7 +78,8 @@ impl Placing {
             at,
         };
         let answer: Answer = Box::new(move |answer| reply(answer.map(|()| host)));
-        self.propose(Command::Begin(Box::new(begin)), vec![wish.sandbox], Some(answer));
+        let entry = Entry::Assigned { sandboxes: vec![wish.sandbox], reply: Some(answer) };
+        self.propose(Command::Begin(Box::new(begin)), entry);
     }
 
     /// Says where a sandbox that exists would go; nothing is taken.
@@ -161,7 +162,7 @@ impl Placing {
         let assignment = Assignment { host, generation };
         let assign = Assign { sandbox, assignment, deadline, restore, at: self.node.now() };
         let answer: Answer = Box::new(move |answer| reply(answer.map(|()| host)));
-        self.propose(Command::Assign(vec![assign]), vec![sandbox], Some(answer));
+        self.propose(Command::Assign(vec![assign]), Entry::Assigned { sandboxes: vec![sandbox], reply: Some(answer) });
     }
 }
 

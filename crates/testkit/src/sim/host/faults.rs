@@ -115,6 +115,8 @@ pub enum Mishap {
     Slow(Duration),
     /// It is done twice, as by a caller who repeats it.
     Twice,
+    /// Nothing is done: the caller's own adapter panics, as a defect of it would.
+    Panic,
 }
 
 /// When a mishap happens, among the calls it is meant for.

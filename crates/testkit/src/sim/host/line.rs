@@ -71,6 +71,7 @@ impl Line {
                 time::sleep(CONNECT).await;
                 return Err(unreachable(name, "does not answer"));
             }
+            Some(Mishap::Panic) => panic!("{name}: {op:?} panics, as the script says"),
             Some(Mishap::FailAfter | Mishap::Hang | Mishap::Slow(_) | Mishap::Twice) | None => {}
         }
         let answer_lost = request.mishap == Some(Mishap::FailAfter);
