@@ -60,6 +60,13 @@ if has systemd-analyze; then
             fail "systemd-analyze security: $(tail -n 1 "$work/out")"
         fi
     done
+    binary=${PLIMSOLL:-target/debug/plimsoll}
+    if [ "$(id -u)" = 0 ] && [ -x "$binary" ] && has curl && has nsenter && grep -q ' cgroup2 ' /proc/mounts &&
+        grep -qw overlay /proc/filesystems && unshare --mount --pid --uts --ipc --net --cgroup --fork true 2>/dev/null; then
+        run "the units under a systemd of their own" deploy/systemd/test-units.sh "$binary"
+    else
+        skip "the units under systemd" "needs root, $binary, curl, nsenter, cgroup2, overlayfs, and leave to make namespaces"
+    fi
     run "sysusers" systemd-sysusers --dry-run "$PWD"/deploy/systemd/plimsoll.sysusers.conf
 else
     skip systemd "needs systemd-analyze (Debian package systemd)"
