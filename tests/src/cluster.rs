@@ -232,16 +232,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Founds a first node again, from a backup and an old identity file.
+    /// Founds a first node again from a backup, as `how` says; answers the new key if it makes one.
     ///
     /// # Errors
     /// When it does not come up.
-    pub async fn restore(&mut self, backup: &Path, identity: &Path) -> Result<()> {
+    pub async fn restore(&mut self, backup: &Path, how: &[&str]) -> Result<Option<String>> {
         self.made += 1;
         let mut node = Self::prepare(&self.folder, self.made, &self.settings)?;
         let mut restore = tokio::process::Command::new(binary()?);
         restore.args(["cluster", "restore", "--output", "json", "--config"]).arg(node.folder.join("plimsoll.toml"));
-        restore.arg("--identity").arg(identity).arg(backup).env("HOME", &self.folder);
+        restore.args(how).arg(backup).env("HOME", &self.folder);
         let restored = restore.output().await?;
         ensure!(restored.status.success(), "plimsoll cluster restore: {}", String::from_utf8_lossy(&restored.stderr));
         let answer: Value = serde_json::from_slice(&restored.stdout).context("it prints JSON")?;
@@ -249,7 +249,8 @@ impl Cluster {
         node.launch(&self.folder)?;
         self.nodes.push(node);
         self.rebind();
-        self.wait_ready(0).await
+        self.wait_ready(0).await?;
+        Ok(answer["key"].as_str().map(str::to_owned))
     }
 
     /// A node's data folder.

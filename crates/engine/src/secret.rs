@@ -54,7 +54,11 @@ impl ClusterSecret {
     /// # Errors
     /// `internal` when it was sealed for another sandbox, with another key, or was changed.
     pub fn open(&self, sandbox: SandboxId, sealed: &[u8]) -> Result<Secrets, Error> {
-        let broken = || defect("the sandbox's secrets do not open with this cluster's key");
+        let broken = || {
+            defect(
+                "the sandbox's secrets do not open with this cluster's secret; was it restored with --forget-secrets?",
+            )
+        };
         let rest = sealed.strip_prefix(&[FORMAT]).ok_or_else(broken)?;
         let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or_else(broken)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;

@@ -99,6 +99,7 @@ const SCENARIOS: &[(&str, Scenario)] = scenarios![
     recovery::a_wiped_node_refuses_and_rejoins,
     recovery::a_changed_host_key_is_refused,
     restoring::from_an_older_backup,
+    restoring::without_secrets_or_keys,
 ];
 
 fn main() -> ExitCode {

@@ -133,8 +133,10 @@ pub async fn from_an_older_backup(world: &mut World) -> Result<()> {
     stray(world).await?;
     let before = world.containers().await?;
 
-    world.cluster.lose_all_but_identity(&backup.with_file_name("identity.copy"))?;
-    world.cluster.restore(&backup, &backup.with_file_name("identity.copy")).await?;
+    let identity = backup.with_file_name("identity.copy");
+    world.cluster.lose_all_but_identity(&identity)?;
+    let key = world.cluster.restore(&backup, &["--identity", text(&identity)?]).await?;
+    ensure!(key.is_none(), "nobody asked for a key");
     held(world, &same, &before).await?;
     settled(world, [&same, &moved, &gone, &late], &before).await?;
 
@@ -183,4 +185,68 @@ async fn settled(world: &World, [same, moved, gone, late]: [&String; 4], before:
     let left = world.containers().await?;
     ensure!(left.len() + 1 == before.len() && !left.iter().any(|(_, name)| name == "stray"), "{left:?}");
     Ok(())
+}
+
+/// A backup that was sent somewhere else is all that is left: no identity file, and nobody trusts in having a key.
+pub async fn without_secrets_or_keys(world: &mut World) -> Result<()> {
+    let secret = world.lab.folder().join("secret.env");
+    std::fs::write(&secret, "TOKEN=hunter2\n")?;
+    let with_secret = ["--secret-env-file", text(&secret)?];
+    let (sealed, plain) = (world.create(&with_secret).await?, world.create(&[]).await?);
+    for id in [&sealed, &plain] {
+        world.cli().run(&["exec", id, "sh", "-c", WRITE]).await?;
+    }
+    let (sent, kept) = (world.lab.folder().join("sent.backup"), world.lab.folder().join("kept.backup"));
+    let output = world.cli().output(&["cluster", "backup", "-"]).await?;
+    ensure!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::write(&sent, output.stdout)?;
+    world.cli().run(&["cluster", "backup", text(&kept)?]).await?;
+    let (of_sent, of_kept) = (shown(world, &sent).await?, shown(world, &kept).await?);
+    ensure!(of_sent == of_kept && of_sent[0] == 1, "{of_sent:?} instead of {of_kept:?}");
+
+    world.cluster.lose_all_but_identity(&world.lab.folder().join("identity.lost"))?;
+    let key = world.cluster.restore(&sent, &["--forget-secrets", "--new-key"]).await?.context("no key was printed")?;
+    let file = std::fs::read_to_string(world.cluster.data_dir(0).join("operator.key"))?;
+    ensure!(key != world.cli().key() && file.trim() == key, "the key that was printed is not the one that was kept");
+    // The old keys' hashes are in the backup: whoever still has one goes on with it.
+    for cli in [&world.cli().with_key(&key), world.cli()] {
+        let keys = cli.json(&["key", "list"]).await?;
+        let names = keys.as_array().context("keys")?.iter().filter(|it| it["name"] == "restored").count();
+        ensure!(names == 1, "{keys}");
+    }
+    let cli = world.cli().with_key(&key);
+    wait_for("every host to be measured again", PATIENCE, || async {
+        let drift = cli.json(&["cluster", "drift"]).await?;
+        ensure!(counts(&drift) == BTreeMap::from([("same".to_owned(), 2)]), "{drift:#}");
+        anyhow::Ok(())
+    })
+    .await?;
+    cli.run(&["cluster", "resume"]).await?;
+
+    // It runs on, and its files can be had; but nothing with its secrets can be started, and nothing is without them.
+    let token = ["sh", "-c", "echo $TOKEN"];
+    let said = cli.fails(1, &[&["exec", &sealed], &token[..]].concat()).await?;
+    ensure!(said.contains("secrets do not open") && said.contains("--forget-secrets"), "{said}");
+    let rescued = world.lab.folder().join("rescued");
+    cli.run(&["cp", &format!("{sealed}:/workspace/kept"), text(&rescued)?]).await?;
+    ensure!(std::fs::read_to_string(&rescued)? == "kept\n", "its files are not what they were");
+    for id in [&sealed, &plain] {
+        cli.run(&["pause", id]).await?;
+    }
+    let said = cli.fails(1, &["resume", &sealed]).await?;
+    ensure!(said.contains("secrets do not open"), "{said}");
+    ensure!(cli.json(&["inspect", &sealed]).await?["phase"] == "paused", "it is not as it was");
+    ensure!(cli.run(&["exec", &plain, "cat", "/workspace/kept"]).await? == "kept", "one without secrets is lost");
+    let new = world.create(&with_secret).await?;
+    let said = cli.run(&[&["exec", &new], &token[..]].concat()).await?;
+    ensure!(said == "hunter2", "new secrets do not open: {said}");
+    world.cluster.add_node().await?;
+    world.cluster.add_node().await
+}
+
+/// What a backup says it holds, the sealed first; not when it was made, which no two share.
+async fn shown(world: &World, backup: &Path) -> Result<Vec<Value>> {
+    let shown = world.cli().json(&["cluster", "backup", "--check", text(backup)?]).await?;
+    let parts = ["sealed", "cluster", "version", "hosts", "sandboxes", "snapshots", "keys", "secret"];
+    Ok(parts.iter().map(|part| shown[part].clone()).collect())
 }

@@ -154,10 +154,10 @@ pub struct RestoreArgs {
     /// A copy of any old node's `identity` file: holds the secret that sandboxes' environments are sealed with.
     #[arg(long, value_name = "FILE", conflicts_with = "forget_secrets")]
     pub identity: Option<PathBuf>,
-    /// Go on without that secret: sandboxes with secret environments cannot be started anew.
+    /// Go on without that secret: neither sandboxes with secret environments nor commands in them can be started anew.
     #[arg(long)]
     pub forget_secrets: bool,
-    /// Make a new operator key, if the old ones are lost; it is shown once and saved for this user.
+    /// Make another operator key, if the old ones are lost (they stay good); it is shown once and saved for this user.
     #[arg(long)]
     pub new_key: bool,
     /// Which node.
