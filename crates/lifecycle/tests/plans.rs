@@ -128,7 +128,7 @@ fn a_new_sandbox_is_committed_before_anything_of_it_is_made() {
 3. create container shadow-session-s1 with workspace /var/shadow/sandboxes/s1 (generation 1 has none)
 4. start container shadow-session-s1 (it does not run yet)
 5. write secrets into shadow-session-s1 (secrets live in memory only)
-6. wait until it runs with ports 4096, 20000 (callers get endpoints that answer)
+6. wait until it runs with ports 4096, 20000 (callers are told where its ports are)
 7. commit running (it serves)",
     );
 }
@@ -144,7 +144,7 @@ fn a_new_leader_goes_on_where_the_old_one_stopped() {
         "\
 1. create container shadow-session-s1 with workspace /var/shadow/sandboxes/s1 (an earlier try made it)
 2. start container shadow-session-s1 (to read its ports)
-3. wait until it runs with ports 4096, 20000 (callers get endpoints that answer)
+3. wait until it runs with ports 4096, 20000 (callers are told where its ports are)
 4. commit running (it serves)",
     );
 }
@@ -353,7 +353,7 @@ fn a_migration_starts_there_only_while_it_stands_still_here() {
 2. there: create container shadow-session-s1 with workspace /var/shadow/sandboxes/s1..default..g2 (generation 2)
 3. freeze container abababababab (never do two copies run)
 4. there: start container shadow-session-s1 (the source stands still)
-5. there: wait until it runs with ports 4096, 20000 (callers get endpoints that answer)
+5. there: wait until it runs with ports 4096, 20000 (callers are told where its ports are)
 6. commit the move (from here on it is there)
 7. remove container abababababab (it is not here any more)
 8. remove workspace /var/shadow/sandboxes/s1 (it is not here any more)",
@@ -399,7 +399,7 @@ fn a_lost_sandbox_goes_on_with_its_own_container_or_not_at_all() {
         "\
 1. create container shadow-session-s1 with workspace /var/shadow/sandboxes/s1 (its host is back)
 2. start container shadow-session-s1 (it does not run yet)
-3. wait until it runs with ports 4096, 20000 (callers get endpoints that answer)
+3. wait until it runs with ports 4096, 20000 (callers are told where its ports are)
 4. commit running (it serves)",
     );
 }

@@ -156,7 +156,7 @@ fn start(plan: &mut Plan, sandbox: &Sandbox, container: ContainerPlan, ours: Opt
     if sandbox.spec.sealed_env.is_some() {
         plan.push(Step::WriteSecrets(name), "secrets live in memory only");
     }
-    plan.push(Step::AwaitReady(sandbox.spec.ports.iter().copied().collect()), "callers get endpoints that answer");
+    plan.push(Step::AwaitReady(sandbox.spec.ports.iter().copied().collect()), "callers are told where its ports are");
     plan.push(Step::Commit(Phase::Running, String::new()), "it serves");
 }
 

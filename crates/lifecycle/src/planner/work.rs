@@ -108,7 +108,7 @@ fn arrive(plan: &mut Plan, facts: WorkFacts<'_>, work: &Work, source: &str) {
     }
     plan.push_there(
         Step::AwaitReady(sandbox.spec.ports.iter().copied().collect()),
-        "callers get endpoints that answer",
+        "callers are told where its ports are",
     );
     plan.push(Step::Switch, "from here on it is there");
     plan.push(Step::RemoveContainer(source.to_owned()), "it is not here any more");
