@@ -42,6 +42,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("clap_complete", &["plimsoll"]),
     ("tracing-subscriber", &["plimsoll"]),
     ("metrics-exporter-prometheus", &["plimsoll"]),
+    ("mimalloc", &["plimsoll"]),
     ("opentelemetry", &["plimsoll"]),
     ("opentelemetry-otlp", &["plimsoll"]),
     ("opentelemetry_sdk", &["plimsoll"]),

@@ -165,6 +165,10 @@ async fn run(cli: &Cli) -> Result<()> {
     report?.publish(&common.results)
 }
 
+/// As the plimsoll binary has it: the nodes of some experiments are processes of this one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended =
