@@ -35,6 +35,8 @@ pub struct FailoverArgs {
 
 /// A client gives up on a node after so long and asks the next one for the same again.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Simulated hosts: more than all rounds fill.
+const HOSTS: u32 = 1000;
 /// Between two tries of one client: a node that is down refuses at once.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A leader that did not come within this never will.
@@ -191,7 +193,7 @@ pub async fn run(args: &FailoverArgs, common: &Common) -> Result<Report> {
     let machine = Machine::here();
     let folder = common.scratch("failover")?;
     // Nothing is started: a new leader's own copy of the simulated hosts would not have what ran on the old one's.
-    let mut nodes = Nodes::start(&folder.path().join("nodes"), 3, 100, 0).await?;
+    let mut nodes = Nodes::start(&folder.path().join("nodes"), 3, HOSTS, 0).await?;
     let mut etcd = Etcd::start(&folder.path().join("etcd"), 3).await?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let (our_book, their_book) = (Book::default(), Book::default());

@@ -224,9 +224,10 @@ impl Worker for Placer {
         let made = text.matches(r#""created":true"#).count() as u64;
         ensure!(
             (200..300).contains(&answer.status) && made == self.batch,
-            "HTTP {}: {made} of {} made: {text}",
+            "HTTP {}: {made} of {} made: {}",
             answer.status,
-            self.batch
+            self.batch,
+            text.chars().take(300).collect::<String>()
         );
         Ok(())
     }

@@ -36,8 +36,8 @@ pub struct PlaceArgs {
     /// Seconds each measurement takes, after a fifth of that to warm up.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Simulated hosts (64 vCPU, 256 GiB each).
-    #[arg(long, default_value_t = 100)]
+    /// Simulated hosts (64 vCPU, 256 GiB each, which is 640 of the sandboxes that are asked for).
+    #[arg(long, default_value_t = 1000)]
     hosts: u32,
     /// Creates under way on each host; 0 starts no sandbox: all of them go on waiting for their host.
     #[arg(long, default_value_t = 4)]
