@@ -10,8 +10,7 @@ use cli::args::{Cli, ClusterCommand, Command};
 use std::process::ExitCode;
 
 /// Placing is made of many small records that come and go on several threads: with the system's allocator a quarter of a busy leader's
-/// time went there (`place` in bench/README.md: a sixth more placements a second on three nodes, more in batches). Without huge pages, which doubled an
-/// idle node's memory.
+/// time went there. Built without huge pages, which doubled an idle node's memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
