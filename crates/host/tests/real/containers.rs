@@ -40,7 +40,9 @@ async fn a_name_is_taken_once() {
     let started = driver.start_container(&first.name).await.unwrap();
     assert_eq!(started.state, ContainerState::Running);
     assert_eq!(driver.start_container(&started.id).await.unwrap(), started, "twice is once");
-    // Docker cuts times to seconds: what was just made is told only up to the next one.
+    let networks = host.docker(&["network", "ls", "-q", "--filter", "name=shadow-net-default"]).await.unwrap();
+    assert_eq!(networks.lines().count(), 1);
+    // And it was made once. Docker cuts times to seconds: what was just made is told only up to the next one.
     let soon = (std::time::SystemTime::now() + Duration::from_secs(1)).duration_since(std::time::UNIX_EPOCH).unwrap();
     let until = soon.as_secs().to_string();
     let made = ["events", "--since", "1h", "--until", &until, "--filter", "type=network", "--filter", "event=create"];
