@@ -31,17 +31,15 @@ pub(crate) async fn start(api: &Api, container: &str) -> Result<ContainerSeen, H
         }
         before.id
     };
-    if let Some(refused) = ask(api, &id).await? {
-        if network::is_doubled(&refused)
-            && let Some(cluster) = seen::from_inspect(&look(api, &id).await?).cluster
-        {
-            network::remove_doubles(api, cluster).await?;
-            if let Some(refused) = ask(api, &id).await? {
-                return Err(refused_start(api, &id, &refused).await?);
-            }
-        } else {
-            return Err(refused_start(api, &id, &refused).await?);
-        }
+    let mut refused = ask(api, &id).await?;
+    if refused.as_ref().is_some_and(network::is_doubled)
+        && let Some(cluster) = seen::from_inspect(&look(api, &id).await?).cluster
+    {
+        network::remove_doubles(api, cluster).await?;
+        refused = ask(api, &id).await?;
+    }
+    if let Some(refused) = refused {
+        return Err(refused_start(api, &id, &refused).await?);
     }
     let started = Instant::now();
     loop {
