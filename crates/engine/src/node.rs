@@ -8,9 +8,12 @@ use crate::{
     sessions::Sessions,
 };
 use plimsoll_lifecycle::ports::{Applied, Clock, Ledger, LedgerError, Registry, ledger};
-use plimsoll_state::{Command, Outcome, State};
-use plimsoll_types::{OperationId, SandboxId, SnapshotId, Timestamp};
+use plimsoll_state::{Command, Outcome, Sandbox, State};
+use plimsoll_types::{OperationId, Phase, SandboxId, SnapshotId, Timestamp};
 use std::sync::Arc;
+
+/// Sandboxes looked at in one go: more would hold up apply, and with it every request, by more than a fraction of a millisecond.
+pub(crate) const STRIDE: usize = 1024;
 
 /// One node's engine room.
 pub(crate) struct Node {
@@ -38,6 +41,38 @@ impl Node {
     /// Reads a value out of the state as applied here.
     pub(crate) fn read<T>(&self, reader: impl FnMut(&State) -> T) -> T {
         ledger::read(self.ledger.as_ref(), reader)
+    }
+
+    /// What `take` finds among all sandboxes in a phase. Apply and others have their turn in between, so that those come from states that
+    /// follow each other: whoever acts on one is judged by apply.
+    pub(crate) async fn walk<T>(
+        &self,
+        phase: Phase,
+        mut take: impl FnMut(&State, &Arc<Sandbox>) -> Option<T>,
+    ) -> Vec<T> {
+        let (mut found, mut after) = (Vec::new(), None);
+        while self.stride(phase, &mut after, |state, sandbox| found.extend(take(state, sandbox))) {
+            tokio::task::yield_now().await;
+        }
+        found
+    }
+
+    /// The next few sandboxes in a phase after the last that was looked at; false if there are no more.
+    pub(crate) fn stride(
+        &self,
+        phase: Phase,
+        after: &mut Option<SandboxId>,
+        mut look: impl FnMut(&State, &Arc<Sandbox>),
+    ) -> bool {
+        self.read(|state| {
+            let mut looked = 0;
+            for sandbox in state.in_phase_after(phase, *after).take(STRIDE) {
+                look(state, sandbox);
+                *after = Some(sandbox.id);
+                looked += 1;
+            }
+            looked == STRIDE
+        })
     }
 
     /// Proposes; a refusal of the whole command is an error.

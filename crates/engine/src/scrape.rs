@@ -56,8 +56,8 @@ pub(crate) fn text(node: &Node) -> String {
 
 /// Snapshots, operations under way and drains.
 fn outliving(page: &mut Page, node: &Node) {
-    let now = node.now();
-    let (snapshots, working, age, drains) = node.read(|state| {
+    let age = checkpoints::oldest(node, node.now());
+    let (snapshots, working, drains) = node.read(|state| {
         let mut snapshots: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for snapshot in state.snapshots.values() {
             *snapshots.entry((snapshot.kind.as_str(), snapshot.phase.as_str())).or_default() += 1;
@@ -68,7 +68,7 @@ fn outliving(page: &mut Page, node: &Node) {
         }
         let drained = state.hosts.values().filter(|host| host.drain.is_some());
         let drains: Vec<_> = drained.map(|host| (host.name.to_string(), u64::from(host.sandboxes))).collect();
-        (snapshots, working, checkpoints::oldest(state, now), drains)
+        (snapshots, working, drains)
     });
     page.gauge("plimsoll_snapshots", "Snapshots by kind and phase.");
     for kind in [SnapshotKind::Kept, SnapshotKind::Checkpoint, SnapshotKind::Pause, SnapshotKind::Transfer] {

@@ -52,12 +52,12 @@ impl ClusterSecret {
     /// Opens what [`ClusterSecret::seal`] sealed for this sandbox.
     ///
     /// # Errors
-    /// `internal` when it was sealed for another sandbox, with another key, or was changed.
+    /// `secrets_lost` when it was sealed for another sandbox, with another key, or was changed.
     pub fn open(&self, sandbox: SandboxId, sealed: &[u8]) -> Result<Secrets, Error> {
         let broken = || {
-            defect(
-                "the sandbox's secrets do not open with this cluster's secret; was it restored with --forget-secrets?",
-            )
+            let why =
+                "the sandbox's secrets do not open with this cluster's secret; was it restored with --forget-secrets?";
+            Error::new(Code::SecretsLost, why)
         };
         let rest = sealed.strip_prefix(&[FORMAT]).ok_or_else(broken)?;
         let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or_else(broken)?;

@@ -76,7 +76,7 @@ impl State {
     /// The live sandbox of a session.
     #[must_use]
     pub fn live_sandbox(&self, tenant: &TenantId, session: &SessionId) -> Option<&Arc<Sandbox>> {
-        self.sandboxes.get(self.sessions.get(&(tenant.clone(), session.clone()))?)
+        self.sandboxes.get(self.index.sessions.get(&(tenant.clone(), session.clone()))?)
     }
 
     /// What an idempotency key made.
@@ -116,6 +116,13 @@ impl State {
     /// The sandboxes in a phase, in the order of their creation; for `Pending` that is the queue, first in first out.
     pub fn in_phase(&self, phase: Phase) -> impl Iterator<Item = &Arc<Sandbox>> {
         self.named(self.index.by_phase.get(&phase))
+    }
+
+    /// The same after this one: a walk through many pauses in between, so that it does not hold up apply.
+    pub fn in_phase_after(&self, phase: Phase, after: Option<SandboxId>) -> impl Iterator<Item = &Arc<Sandbox>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let ids = self.index.by_phase.get(&phase).into_iter().flat_map(move |ids| ids.range((from, Bound::Unbounded)));
+        ids.filter_map(|id| self.sandboxes.get(id))
     }
 
     /// The sandboxes that wait for room, first come first.
@@ -331,6 +338,19 @@ mod tests {
             }
             assert_eq!(seen, [id(1), id(2), id(3), id(4)], "{limit} a page");
         }
+    }
+
+    #[test]
+    fn a_walk_goes_on_after_one_that_has_left_its_phase() {
+        let mut state = fleet();
+        let after = |state: &State, last| {
+            state.in_phase_after(Phase::Running, last).map(|sandbox| sandbox.id).collect::<Vec<_>>()
+        };
+        assert_eq!(after(&state, None), [id(1), id(2)]);
+        assert_eq!(after(&state, Some(id(1))), [id(2)]);
+        check_one(&mut state, &Command::Terminate(vec![terminate(1)]), Ok(()));
+        assert_eq!(after(&state, Some(id(1))), [id(2)]);
+        assert_eq!(after(&state, Some(id(2))), []);
     }
 
     #[test]

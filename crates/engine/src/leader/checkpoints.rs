@@ -30,7 +30,11 @@ pub(crate) async fn run(node: Arc<Node>, _desk: mpsc::Sender<Ask>) {
             continue;
         }
         let now = node.now();
-        for sandbox in node.read(|state| due(state, now)) {
+        let overdue =
+            |state: &State, sandbox: &Arc<Sandbox>| Some((Reverse(overdue(state, sandbox, now)?), Arc::clone(sandbox)));
+        let mut due = node.walk(Phase::Running, overdue).await;
+        due.sort_by_key(|(overdue, sandbox)| (*overdue, sandbox.id));
+        for sandbox in node.read(|state| chosen(state, &due)) {
             match operation::begin(&node, &sandbox, Wish::new(WorkKind::Checkpoint)).await {
                 Ok(Ok(begun)) => {
                     tracing::debug!(sandbox = %sandbox.id, operation = %begun.operation, "a checkpoint is taken");
@@ -42,17 +46,12 @@ pub(crate) async fn run(node: Arc<Node>, _desk: mpsc::Sender<Ask>) {
     }
 }
 
-/// The sandboxes to take one of now, the longest overdue first, as far as the bounds allow.
-fn due(state: &State, now: Timestamp) -> Vec<Arc<Sandbox>> {
+/// The sandboxes to take one of now, in this order, as far as the bounds allow.
+fn chosen(state: &State, due: &[(Reverse<Millis>, Arc<Sandbox>)]) -> Vec<Arc<Sandbox>> {
     let host_of = |sandbox: &Sandbox| sandbox.assignment.map(|at| at.host);
     let taking = |sandbox: &&Arc<Sandbox>| sandbox.work.as_ref().is_some_and(|it| it.kind == WorkKind::Checkpoint);
     let mut busy: BTreeSet<HostId> = state.working().filter(taking).filter_map(|sandbox| host_of(sandbox)).collect();
     let mut room = AT_ONCE.saturating_sub(state.working().filter(taking).count());
-    let mut due: Vec<(Reverse<Millis>, &Arc<Sandbox>)> = state
-        .in_phase(Phase::Running)
-        .filter_map(|sandbox| Some((Reverse(overdue(state, sandbox, now)?), sandbox)))
-        .collect();
-    due.sort_by_key(|(overdue, sandbox)| (*overdue, sandbox.id));
     let mut chosen = Vec::new();
     for (_, sandbox) in due {
         let Some(host) = host_of(sandbox) else { continue };
@@ -88,7 +87,12 @@ fn newest(state: &State, sandbox: &Sandbox) -> Option<Timestamp> {
 }
 
 /// The age of the oldest newest checkpoint among the running sandboxes that ask for them, for metrics.
-pub(crate) fn oldest(state: &State, now: Timestamp) -> Option<Millis> {
-    let asking = state.in_phase(Phase::Running).filter(|sandbox| sandbox.spec.checkpoint_every.is_some());
-    asking.filter_map(|sandbox| newest(state, sandbox)).map(|at| now.since(at)).max()
+pub(crate) fn oldest(node: &Node, now: Timestamp) -> Option<Millis> {
+    let (mut oldest, mut after) = (None, None);
+    let mut look = |state: &State, sandbox: &Arc<Sandbox>| {
+        let asks = sandbox.spec.checkpoint_every.is_some();
+        oldest = oldest.max(newest(state, sandbox).filter(|_| asks).map(|at| now.since(at)));
+    };
+    while node.stride(Phase::Running, &mut after, &mut look) {}
+    oldest
 }

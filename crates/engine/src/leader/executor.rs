@@ -59,7 +59,7 @@ pub(crate) async fn run(node: Arc<Node>, desk: mpsc::Sender<Ask>) {
             },
             _ = node.ledger.changed(seen) => {}
             () = time::sleep_until(pause) => {}
-            _ = tick.tick() => executor.look_around(),
+            _ = tick.tick() => executor.look_around().await,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) async fn run(node: Arc<Node>, _desk: mpsc::Sender<Ask>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let watched = node.read(watched);
+        let watched = node.walk(Phase::Running, watched).await;
         let running = watched.iter().map(|(sandbox, _)| (sandbox.id, sandbox.generation)).collect::<BTreeMap<_, _>>();
         leading.activity.follow(&running, node.now());
         if watched.is_empty() {
@@ -49,11 +49,10 @@ pub(crate) async fn run(node: Arc<Node>, _desk: mpsc::Sender<Ask>) {
     }
 }
 
-/// Those that run and pause when idle, with their hosts.
-fn watched(state: &State) -> Vec<(Arc<Sandbox>, Arc<Host>)> {
-    let host = |sandbox: &Sandbox| state.hosts.get(&sandbox.assignment?.host).cloned();
-    let pauses = state.in_phase(Phase::Running).filter(|sandbox| sandbox.spec.idle_timeout.is_some());
-    pauses.filter_map(|sandbox| Some((Arc::clone(sandbox), host(sandbox)?))).collect()
+/// One that pauses when idle, with its host.
+fn watched(state: &State, sandbox: &Arc<Sandbox>) -> Option<(Arc<Sandbox>, Arc<Host>)> {
+    sandbox.spec.idle_timeout?;
+    Some((Arc::clone(sandbox), state.hosts.get(&sandbox.assignment?.host).cloned()?))
 }
 
 /// Reads the CPU of those that are due.

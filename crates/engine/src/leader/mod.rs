@@ -34,6 +34,8 @@ use lasting::lasting;
 use leading::Leading;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{Mutex, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 /// Most placements and questions waiting for the placer: about a second's work; more are refused as overloaded.
 const DESK_LIMIT: usize = 4096;
@@ -52,13 +54,18 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
     let _shown = node.leading.show(Arc::clone(&leading));
     let (sender, asks) = mpsc::channel(DESK_LIMIT);
     // A placer that begins anew goes on with what was asked of the one before.
-    let asks = Mutex::new(asks);
+    let asks = Arc::new(Mutex::new(asks));
     let open = node.desk.open(sender.clone());
     let acts = || act(Arc::clone(&node), sender.clone()).boxed();
+    let place = {
+        let (node, leading) = (Arc::clone(&node), Arc::clone(&leading));
+        move || {
+            let (node, leading, asks) = (Arc::clone(&node), Arc::clone(&leading), Arc::clone(&asks));
+            async move { placer::run(node, leading, &mut *asks.lock().await).await }
+        }
+    };
     tokio::join!(
-        lasting("placer", || async {
-            placer::run(Arc::clone(&node), Arc::clone(&leading), &mut *asks.lock().await).await;
-        }),
+        apart(lasting("placer", place)),
         lasting("courier", || courier::run(Arc::clone(&node))),
         lasting("monitor", || monitor::run(Arc::clone(&node), Arc::clone(&leading))),
         lasting("tally", || tally::run(Arc::clone(&node), sender.clone())),
@@ -69,8 +76,12 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
 
 /// Every loop that has an effect on hosts or the registry.
 async fn act(node: Arc<Node>, sender: mpsc::Sender<desk::Ask>) {
+    let execute = {
+        let (node, sender) = (Arc::clone(&node), sender.clone());
+        move || executor::run(Arc::clone(&node), sender.clone())
+    };
     tokio::join!(
-        lasting("executor", || executor::run(Arc::clone(&node), sender.clone())),
+        apart(lasting("executor", execute)),
         lasting("reconciler", || reconciler::run(Arc::clone(&node))),
         lasting("reaper", || reaper::run(Arc::clone(&node), sender.clone())),
         lasting("loss", || loss::run(Arc::clone(&node), sender.clone())),
@@ -79,4 +90,11 @@ async fn act(node: Arc<Node>, sender: mpsc::Sender<desk::Ask>) {
         lasting("drainer", || drainer::run(Arc::clone(&node), sender.clone())),
         lasting("collector", || collector::run(Arc::clone(&node), sender.clone())),
     );
+}
+
+/// Runs a loop that is busy under load on a task of its own: no other waits for it, nor is it looked at whenever another wakes. Dropping
+/// this ends it at its next pause.
+async fn apart(run: impl Future<Output = ()> + Send + 'static) {
+    // Only the end of the runtime cancels it; panics were caught within.
+    let _ended = AbortOnDropHandle::new(tokio::spawn(run.in_current_span())).await;
 }

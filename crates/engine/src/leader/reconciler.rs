@@ -20,8 +20,12 @@ use tokio::{
 
 /// Hosts compared at once: each pass lists all containers of a host.
 const HOSTS_AT_ONCE: usize = 16;
-/// Between looks for hosts that are due.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Between looks for hosts that are due: those of a longer time would all be compared at once, and requests wait for it.
+const PERIOD: Duration = Duration::from_millis(200);
+/// Hosts have so many paces, each a little faster than the one before, so that those that began together drift apart.
+const PACES: u32 = 16;
+/// How much faster each is, as one part of so many of the whole time.
+const STEP: u32 = 64;
 
 /// Reconciles until dropped: every host at once on gaining leadership, then each at its pace.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -44,9 +48,9 @@ pub(crate) async fn run(node: Arc<Node>) {
                         error.id()
                     }
                 };
-                if let Some(pass) = hosts_of.remove(&id).and_then(|host| passes.get_mut(&host)) {
+                if let Some((host, pass)) = hosts_of.remove(&id).and_then(|host| Some((host, passes.get_mut(&host)?))) {
                     pass.under_way = false;
-                    pass.next = Instant::now() + node.options.reconcile;
+                    pass.next = Instant::now() + pace(node.options.reconcile, host);
                 }
                 // Otherwise the next look is soon enough.
                 if !waiting {
@@ -82,6 +86,11 @@ pub(crate) async fn run(node: Arc<Node>) {
             hosts_of.insert(task.id(), id);
         }
     }
+}
+
+/// From the end of a host's pass to its next.
+fn pace(longest: Duration, host: HostId) -> Duration {
+    longest - longest / STEP * (host.0 % PACES)
 }
 
 struct Pass {

@@ -54,11 +54,12 @@ pub fn reconcile(state: &State, host: HostId, before: &Before, listed: Listed<'_
     for mount in left {
         plan.push(Step::RemoveWorkspace(mount.clone()), format!("no sandbox on {host} has it"));
     }
+    let by_id: BTreeMap<&str, &ContainerSeen> = listed.containers.iter().map(|seen| (seen.id.as_str(), seen)).collect();
     for (id, generation) in before {
         let Some(sandbox) = state.sandboxes.get(id).filter(|sandbox| runs_here(sandbox, host, *generation)) else {
             continue;
         };
-        let container = listed.containers.iter().find(|seen| Some(seen.id.as_str()) == sandbox.container.as_deref());
+        let container = sandbox.container.as_deref().and_then(|container| by_id.get(container));
         let frozen = sandbox.frozen_since.is_some();
         let reason = match container.map(|seen| (seen.state, &seen.id)) {
             // An operation holds it still and lets it go on by itself.

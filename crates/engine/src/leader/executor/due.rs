@@ -5,13 +5,14 @@ use super::{
     Executor,
     lanes::{Kind, Lane},
 };
+use crate::node::STRIDE;
 use plimsoll_state::{EventKind, Sandbox, State};
 use plimsoll_types::{Generation, Health, HostId, Phase, SandboxId, Timestamp};
 use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// Sandboxes looked at in a second whatever happens: 100,000 take twelve seconds. More would hold up apply.
-const PAGE: usize = 8192;
+/// Strides looked at in a second whatever happens: 100,000 sandboxes take twelve seconds.
+const STRIDES: usize = 8;
 /// Events read in one look at state.
 const EVENTS: usize = 1024;
 
@@ -65,16 +66,25 @@ impl Executor {
     }
 
     /// The clock's turn: what may have run out of its budget, and the next page of everything.
-    pub(super) fn look_around(&mut self) {
-        let after = self.looked.map_or(Bound::Unbounded, Bound::Excluded);
-        let (page, begun) = self.node.read(|state| {
-            let page: Vec<SandboxId> =
-                state.sandboxes.range((after, Bound::Unbounded)).take(PAGE).map(|(id, _)| *id).collect();
+    pub(super) async fn look_around(&mut self) {
+        let begun: Vec<SandboxId> = self.node.read(|state| {
             let begun = state.in_phase(Phase::Starting).chain(state.in_phase(Phase::Restoring));
-            (page, begun.map(|sandbox| sandbox.id).collect::<Vec<_>>())
+            begun.map(|sandbox| sandbox.id).collect()
         });
-        self.looked = page.last().copied().filter(|_| page.len() == PAGE);
-        self.look_at(page.into_iter().chain(begun));
+        self.look_at(begun);
+        for _ in 0..STRIDES {
+            let after = self.looked.map_or(Bound::Unbounded, Bound::Excluded);
+            let page: Vec<SandboxId> = self.node.read(|state| {
+                state.sandboxes.range((after, Bound::Unbounded)).take(STRIDE).map(|(id, _)| *id).collect()
+            });
+            self.looked = page.last().copied().filter(|_| page.len() == STRIDE);
+            self.look_at(page);
+            if self.looked.is_none() {
+                return;
+            }
+            // Others wait for the state and for this thread.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// From the beginning: a new leader's first look, and after more events than state keeps.
