@@ -7,7 +7,8 @@ use crate::{
     touched::Touched,
 };
 use plimsoll_types::{
-    Desired, HostAddress, HostId, HostName, KeyId, Phase, SandboxId, SnapshotId, SnapshotName, TenantId, Timestamp,
+    Desired, HostAddress, HostId, HostName, KeyId, Phase, SandboxId, SessionId, SnapshotId, SnapshotName, TenantId,
+    Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Index {
     /// Sandboxes in each phase. Ids are time-ordered, so the pending ones stand in the order of their arrival.
     pub(crate) by_phase: BTreeMap<Phase, BTreeSet<SandboxId>>,
+    /// The live sandbox of each session.
+    pub(crate) sessions: BTreeMap<(TenantId, SessionId), SandboxId>,
     /// Sandboxes that hold a reservation on each host.
     pub(crate) by_host: BTreeMap<HostId, BTreeSet<SandboxId>>,
     /// The same sandboxes, counted by what placements ask of them.
@@ -124,6 +127,15 @@ impl Index {
         move_time(&mut self.queue, id, of(old, |f| f.queue), of(new, |f| f.queue));
         move_time(&mut self.terminated, id, of(old, |f| f.terminated), of(new, |f| f.terminated));
         move_member(&mut self.by_phase, id, old.map(|f| f.phase), new.map(|f| f.phase));
+        let live = |facets: Option<Facets>| facets.is_some_and(|f| f.phase.is_live());
+        if live(old) != live(new) {
+            let key = (sandbox.tenant.clone(), sandbox.session.clone());
+            if live(new) {
+                self.sessions.insert(key, id);
+            } else {
+                self.sessions.remove(&key);
+            }
+        }
         let needs = |facets: Option<Facets>| facets.map(|f| f.needs).unwrap_or_default();
         move_pair(&mut self.needed_by, id, needs(old), needs(new));
         let hosts = |facets: Option<Facets>| facets.map(Facets::hosts).unwrap_or_default();

@@ -95,8 +95,8 @@ fn sessions(state: &State, found: &mut Vec<Violation>) {
             found.push(Violation { rule: "a session has at most one live sandbox", detail });
         }
     }
-    if live != state.sessions {
-        let detail = format!("{} live, {} in the map", live.len(), state.sessions.len());
+    if live != state.index.sessions {
+        let detail = format!("{} live, {} in the map", live.len(), state.index.sessions.len());
         found.push(Violation { rule: "the session map names the live sandboxes", detail });
     }
 }

@@ -34,8 +34,6 @@ pub struct State {
     pub sandboxes: BTreeMap<SandboxId, Arc<Sandbox>>,
     /// Snapshots by id, those being deleted included until the registry has nothing of them.
     pub snapshots: BTreeMap<SnapshotId, Arc<Snapshot>>,
-    /// The live sandbox of each session.
-    pub sessions: BTreeMap<(TenantId, SessionId), SandboxId>,
     /// Idempotency keys still remembered.
     pub idempotency: BTreeMap<(TenantId, Box<str>), Remembered>,
     /// API keys by id.

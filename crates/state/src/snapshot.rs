@@ -40,7 +40,6 @@ impl State {
             next_host: self.next_host,
             sandboxes: self.sandboxes.clone(),
             snapshots: self.snapshots.clone(),
-            sessions: self.sessions.clone(),
             idempotency: self.idempotency.clone(),
             keys: self.keys.clone(),
             join_tokens: self.join_tokens.clone(),

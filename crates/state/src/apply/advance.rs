@@ -216,7 +216,7 @@ mod tests {
         run(&mut state, 1, 0);
         check_one(&mut state, &advance(news(1, Phase::Failed)), Ok(()));
         assert_eq!(host(&state, 0).reserved, spec().resources);
-        assert!(state.sessions.is_empty(), "a new ensure may create a fresh sandbox");
+        assert!(state.index.sessions.is_empty(), "a new ensure may create a fresh sandbox");
         let clean = Advance { release: true, ..news(1, Phase::Failed) };
         check_one(&mut state, &advance(clean.clone()), Ok(()));
         check_one(&mut state, &advance(clean), Ok(()));

@@ -79,7 +79,7 @@ fn judge(state: &State, sandbox: &Sandbox, item: &Assign) -> Result<(), Refusal>
         return Err(Refusal::GenerationPast);
     }
     let session = (sandbox.tenant.clone(), sandbox.session.clone());
-    let superseded = state.sessions.get(&session).is_some_and(|live| *live != sandbox.id);
+    let superseded = state.index.sessions.get(&session).is_some_and(|live| *live != sandbox.id);
     let may = (sandbox.phase.may_become(Phase::Assigned) || sandbox.phase.may_become(Phase::Restoring))
         && (sandbox.assignment.is_none() || moves_on(sandbox))
         && sandbox.desired != Desired::Terminated
@@ -117,7 +117,7 @@ mod tests {
         check_one(&mut state, &advance(Advance { container: Some("c1".into()), ..news(1, Phase::Starting) }), Ok(()));
         check_one(&mut state, &assign(1, 1, 2), Ok(()));
         assert_eq!((host(&state, 0).sandboxes, host(&state, 1).sandboxes), (0, 1));
-        assert_eq!((sandbox(&state, 1).container.as_ref(), state.sessions.len()), (None, 1));
+        assert_eq!((sandbox(&state, 1).container.as_ref(), state.index.sessions.len()), (None, 1));
         check_one(&mut state, &advance(news(1, Phase::Starting)), Err(Refusal::GenerationPast));
         let running = Advance { generation: Generation(2), container: Some("c2".into()), ..news(1, Phase::Starting) };
         check_one(&mut state, &advance(running.clone()), Ok(()));

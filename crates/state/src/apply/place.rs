@@ -42,7 +42,7 @@ fn earlier(state: &State, item: &Place) -> Option<PlaceOutcome> {
         let outcome = PlaceOutcome::Replayed(known.sandbox);
         return Some(if same { outcome } else { PlaceOutcome::Refused(Refusal::IdempotencyMismatch) });
     }
-    state.sessions.get(&(item.tenant.clone(), item.session.clone())).map(|live| PlaceOutcome::SessionLive(*live))
+    state.index.sessions.get(&(item.tenant.clone(), item.session.clone())).map(|live| PlaceOutcome::SessionLive(*live))
 }
 
 fn admit(state: &State, item: &Place) -> Result<(), Refusal> {

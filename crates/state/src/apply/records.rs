@@ -1,11 +1,11 @@
-//! The only place that changes sandbox records: sessions, reservations and indexes move with them, so they cannot drift.
+//! The only place that changes sandbox records: reservations and indexes move with them, so they cannot drift.
 
 use crate::{
     State,
     index::Facets,
     model::{Host, Sandbox, Snapshot},
 };
-use plimsoll_types::{Phase, Resources, SandboxId, SnapshotId};
+use plimsoll_types::{Resources, SandboxId, SnapshotId};
 use std::sync::Arc;
 
 impl State {
@@ -58,15 +58,6 @@ impl State {
 
     fn settle(&mut self, sandbox: &Sandbox, before: Option<Facets>, after: Option<Facets>) {
         self.index.refile(sandbox, before, after);
-        let live = |facets: Option<Facets>| facets.is_some_and(|facets| Phase::is_live(facets.phase));
-        if live(before) != live(after) {
-            let key = (sandbox.tenant.clone(), sandbox.session.clone());
-            if live(after) {
-                self.sessions.insert(key, sandbox.id);
-            } else {
-                self.sessions.remove(&key);
-            }
-        }
         let hosts = |facets: Option<Facets>| facets.map(Facets::hosts).unwrap_or_default();
         let (from, to) = (hosts(before), hosts(after));
         if from == to {

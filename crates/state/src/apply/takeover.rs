@@ -94,7 +94,7 @@ fn judge(state: &State, known: &Sandbox, host: &Host, item: &TakeOver) -> Result
 
 /// Two live sandboxes never share a session: the other one must be given up first.
 fn free(state: &State, id: SandboxId, tenant: &TenantId, session: &SessionId) -> Result<(), Refusal> {
-    match state.sessions.get(&(tenant.clone(), session.clone())) {
+    match state.index.sessions.get(&(tenant.clone(), session.clone())) {
         Some(live) if *live != id => Err(Refusal::Conflict),
         Some(_) | None => Ok(()),
     }

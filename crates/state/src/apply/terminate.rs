@@ -55,7 +55,7 @@ mod tests {
         check_one(&mut state, &wish(Terminate { reason: "again".into(), ..terminate(1) }), Ok(()));
         let going = sandbox(&state, 1);
         assert_eq!((going.phase, going.desired, &*going.reason), (Phase::Terminating, Desired::Terminated, "asked"));
-        assert_eq!((host(&state, 0).sandboxes, state.sessions.len()), (1, 0));
+        assert_eq!((host(&state, 0).sandboxes, state.index.sessions.len()), (1, 0));
         check_one(&mut state, &advance(news(1, Phase::Terminated)), Ok(()));
         check_one(&mut state, &wish(terminate(1)), Ok(()));
         assert_eq!((host(&state, 0).sandboxes, &*sandbox(&state, 1).reason), (0, "asked"));

@@ -121,7 +121,7 @@ mod tests {
         pause(&mut state, 1, 0);
         let paused = sandbox(&state, 1);
         assert_eq!((paused.phase, paused.base, paused.desired), (Phase::Paused, Some(snapshot(1)), Desired::Paused));
-        assert_eq!((host(&state, 0).sandboxes, state.sessions.len()), (0, 1));
+        assert_eq!((host(&state, 0).sandboxes, state.index.sessions.len()), (0, 1));
         check_one(&mut state, &assign(1, 1, 2), Ok(()));
         assert_eq!((sandbox(&state, 1).phase, sandbox(&state, 1).generation), (Phase::Assigned, Generation(2)));
     }
