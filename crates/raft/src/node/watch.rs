@@ -22,7 +22,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
             () = inner.stop.cancelled() => return,
             changed = raft.changed() => {
                 if changed.is_err() {
-                    fail(&inner, Error::Stopped("raft has ended".into()));
+                    // Being told to stop ends raft as well, and either can be seen first.
+                    if !inner.stop.is_cancelled() {
+                        fail(&inner, Error::Stopped("raft has ended".into()));
+                    }
                     return;
                 }
             }

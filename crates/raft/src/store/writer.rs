@@ -26,8 +26,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Entries written with one flush at most, so that one flush cannot take for ever while callers wait.
 const BATCH_ENTRIES: usize = 8_192;
-/// Entries deleted at once when purging: sled holds a whole batch in memory (500,000 deletions took 4.3 GB).
-const PURGE_KEYS: usize = 1_000;
+/// Entries deleted at once when nothing else is to do: an append that comes meanwhile waits for it, about ten milliseconds for a thousand.
+const PURGE_KEYS: usize = 256;
+/// Entries deleted at once from the end: sled holds a whole batch in memory (500,000 deletions took 4.3 GB).
+const TRUNCATE_KEYS: usize = 1_000;
 /// Entries deleted along with an append: more than most appends bring, so that purging keeps up, and too few to hold one up.
 const PURGE_RIDING: usize = 128;
 
@@ -250,9 +252,9 @@ impl Writer {
         // The guard comes first: a crash in between leaves it behind sled, which is allowed.
         self.guard.now(|guard| guard.retreat(last.map(|id| id.index)))?;
         loop {
-            let mut keys = self.kv.keys_back(records::keys(from..u64::MAX), PURGE_KEYS)?;
+            let mut keys = self.kv.keys_back(records::keys(from..u64::MAX), TRUNCATE_KEYS)?;
             let Some(lowest) = keys.last().map(|key| records::index_of(key)).transpose()? else { break };
-            if keys.len() == PURGE_KEYS {
+            if keys.len() == TRUNCATE_KEYS {
                 // Entries go whole: the lowest may have parts that were not listed. It has fewer parts than a chunk has keys.
                 keys.retain(|key| records::index_of(key).is_ok_and(|index| index > lowest));
             }

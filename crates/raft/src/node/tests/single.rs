@@ -25,6 +25,17 @@ async fn a_single_node_leads_applies_and_remembers() {
     node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_no_failure() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::init(options(dir.path())).await.unwrap();
+        leads(&node).await;
+        node.shutdown().await;
+        assert!(node.fatal().borrow().is_none(), "{:?}", node.fatal().borrow());
+    }
+}
+
 struct Echo;
 
 #[async_trait::async_trait]
