@@ -31,6 +31,8 @@ pub(crate) const MAX_LIFETIME_S: u64 = 10 * 366 * 24 * 3600;
 
 /// Waiting creates count; each holds a few kilobytes.
 pub(crate) const MAX_REQUESTS: usize = 4096;
+/// Uploads of requests beyond that which are read on for, so that they get their answer.
+pub(crate) const MAX_REFUSED: usize = 256;
 /// Placements in one batch: what goes into one log entry. Each counts as a request of its own.
 pub(crate) const MAX_BATCH: usize = 256;
 /// Each holds at most some hundred kilobytes in buffers.

@@ -92,14 +92,17 @@ async fn answer(api: &Api, route: &str, request: Request, next: Next) -> Respons
     // Health and metrics stay readable under overload: that is when they are needed.
     let system = matches!(route, "/healthz" | "/readyz" | "/metrics");
     let permit = if system { None } else { api.requests.clone().try_acquire_owned().ok() };
+    let (head, body) = request.into_parts();
+    let (body, rest) = linger::split(body);
     if permit.is_none() && !system {
         let detail = "this node has as many requests under way as it takes; retry with a pause, or ask another node";
         let mut response = ApiError::new(Code::Overloaded, detail).into_response();
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Ok(place) = api.refused.clone().try_acquire_owned() {
+            rest.read_on(place);
+        }
         return response;
     }
-    let (head, body) = request.into_parts();
-    let (body, rest) = linger::split(body);
     let response = match AssertUnwindSafe(next.run(Request::from_parts(head, body))).catch_unwind().await {
         Ok(response) => response,
         // The panic hook has logged the message and the place.

@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     /// One permit for each request under way.
     pub(crate) requests: Arc<Semaphore>,
+    /// One permit for each refused upload that is still read: there is no permit of a request's for it.
+    pub(crate) refused: Arc<Semaphore>,
     /// One permit for each open stream.
     pub(crate) streams: Arc<Semaphore>,
     /// Ends streams when the node shuts down: they would hold it up for ever.
@@ -119,6 +121,7 @@ impl Api {
         Self(Arc::new(Inner {
             options,
             requests: Arc::new(requests),
+            refused: Arc::new(Semaphore::new(limits::MAX_REFUSED)),
             streams: Arc::new(streams),
             closing,
             ids: crate::observe::RequestIds::default(),

@@ -141,21 +141,40 @@ async fn an_idempotency_key_stands_for_one_request() {
     assert_eq!(other.code(), Code::IdempotencyMismatch);
 }
 
-/// A caller that sends a large body to the end before it reads, as most do.
-#[tokio::test]
-async fn an_upload_that_is_refused_early_still_gets_its_answer() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    const SIZE: usize = 16 << 20;
-    let world = World::new().await;
+/// What uploads are that a test refuses.
+const UPLOAD: usize = 16 << 20;
+
+/// A connection with the head of an upload to a sandbox that does not exist.
+async fn begin_upload(world: &World) -> tokio::net::TcpStream {
+    use tokio::io::AsyncWriteExt as _;
     let mut stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
     let head = format!(
         "PUT /v1/sandboxes/sb-00000000000000000000000001/files?path=/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
-         content-length: {SIZE}\r\nconnection: close\r\n\r\n",
+         content-length: {UPLOAD}\r\nconnection: close\r\n\r\n",
         world.operator_key
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&vec![b'x'; SIZE]).await.expect("nobody hangs up on somebody who is sending");
+    stream
+}
+
+/// The answer to a caller that sends a large body to the end before it reads, as most do.
+async fn upload(world: &World) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = begin_upload(world).await;
+    stream.write_all(&vec![b'x'; UPLOAD]).await.expect("nobody hangs up on somebody who is sending");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_early_still_gets_its_answer() {
+    let answer = upload(&World::new().await).await;
     assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("sandbox_not_found"), "{answer}");
+    // The one request that may be under way is an upload that was answered and is not over.
+    let busy = World::with(|options| options.max_requests = 1).await;
+    let mut first = begin_upload(&busy).await;
+    tokio::io::AsyncReadExt::read_exact(&mut first, &mut [0; 12]).await.expect("an answer");
+    let answer = upload(&busy).await;
+    assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("overloaded"), "{answer}");
 }
