@@ -301,7 +301,7 @@ async fn on(stage: &Stage, args: &CreateArgs, machine: Machine) -> Result<Report
     notes.push(format!("the first sandbox of its tenant on the host, whose network is made for it, took {first:.0} ms; it stays meanwhile"));
     notes.push("the bare API is asked on the host's own socket, the nodes go over SSH; bare containers have a sandbox's limits, hardening and a volume, isolated ones its kind of network, tmpfs and logs as well".into());
     Ok(Report {
-        name: if args.nodes == 1 { "create-1-node" } else { "create" },
+        name: if args.nodes == 1 { "create-1-node" } else { "create" }.into(),
         title: format!("from request to running on one host, {} control-plane node(s)", args.nodes),
         machine,
         columns: ["what", "how", "repeats", "median (least–most)", "p90", "p99"].map(str::to_owned).to_vec(),

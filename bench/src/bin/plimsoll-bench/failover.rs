@@ -5,7 +5,7 @@ use crate::{
     Common, etcd,
     etcd::Etcd,
     load::{median, quantile},
-    nodes::{Nodes, request},
+    nodes::{Fleet, Nodes, request},
     place::met,
     report::{Bar, Chart, Machine, Report, spread},
     wire::Wire,
@@ -193,7 +193,8 @@ pub async fn run(args: &FailoverArgs, common: &Common) -> Result<Report> {
     let machine = Machine::here();
     let folder = common.scratch("failover")?;
     // Nothing is started: a new leader's own copy of the simulated hosts would not have what ran on the old one's.
-    let mut nodes = Nodes::start(&folder.path().join("nodes"), 3, HOSTS, 0).await?;
+    let fleet = Fleet { hosts: HOSTS, size: 1, creates: 0, mirror: false };
+    let mut nodes = Nodes::start(&folder.path().join("nodes"), 3, fleet).await?;
     let mut etcd = Etcd::start(&folder.path().join("etcd"), 3).await?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let (our_book, their_book) = (Book::default(), Book::default());
@@ -235,7 +236,7 @@ pub async fn run(args: &FailoverArgs, common: &Common) -> Result<Report> {
     };
     let good = audit.lost == 0 && audit.double == 0;
     Ok(Report {
-        name: "failover",
+        name: "failover".into(),
         title: "from SIGKILL of the leader to the next acknowledgement".into(),
         machine,
         columns: ["system", "rounds", "seconds: median (least–most)", "p90", "acknowledged in all", "lost", "double"]

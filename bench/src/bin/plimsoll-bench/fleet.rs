@@ -340,7 +340,7 @@ fn report(args: &FleetArgs, machine: Machine, fleets: &[Fleet]) -> Report {
             "gap_p99_ms": fleet.gap_p99_ms, "gap_max_ms": fleet.gap_max_ms, "lag_p99_ms": fleet.lag_p99_ms })
     });
     Report {
-        name: "fleet",
+        name: "fleet".into(),
         title: "what hosts cost the node that polls them".into(),
         machine,
         columns: [

@@ -3,7 +3,7 @@
 use crate::{
     Common,
     load::{self, Worker},
-    nodes::{Nodes, request},
+    nodes::{Fleet, Nodes, request},
     place::met,
     report::{Bar, Chart, Machine, Report, spread},
     wire::Wire,
@@ -80,7 +80,8 @@ impl Worker for Asker {
 pub async fn run(args: &FullArgs, common: &Common) -> Result<Report> {
     let machine = Machine::here();
     let folder = common.scratch("full")?;
-    let nodes = Nodes::start_mirrored(&folder.path().join("one"), 1, args.hosts, 16).await?;
+    let fleet = Fleet { hosts: args.hosts, size: 1, creates: 16, mirror: true };
+    let nodes = Nodes::start(&folder.path().join("one"), 1, fleet).await?;
     let (answers, body) = (Answers::default(), Bytes::from(request().to_string()));
     let asker = || Asker { wire: nodes.wire(0), body: body.clone(), answers: Arc::clone(&answers) };
     let began = Instant::now();
@@ -122,7 +123,7 @@ pub async fn run(args: &FullArgs, common: &Common) -> Result<Report> {
     let filled = ["until full".into(), placed.to_string(), format!("{rate:.0}"), "–".into(), "–".into(), "0".into()];
     let refused = ["beyond".into(), "–".into(), spread(&rates), spread(&p50), spread(&p99), failed.to_string()];
     Ok(Report {
-        name: "full",
+        name: "full".into(),
         title: "placing until the fleet is full, and beyond".into(),
         machine,
         columns: ["when", "placed", "answers per second", "p50 ms", "p99 ms", "failed"].map(str::to_owned).to_vec(),

@@ -114,6 +114,7 @@ struct AllArgs {
 /// Every experiment in half an hour.
 const QUICK: &[&str] = &[
     "place --repeats 5 --seconds 2",
+    "place --repeats 3 --seconds 2 --hosts 10,10000 --clients 64 --rates 1000",
     "full",
     "failover --rounds 15",
     "fleet",
@@ -125,6 +126,7 @@ const QUICK: &[&str] = &[
 const FULL: &[&str] = &[
     "place --clients 1,16,64,256,1000",
     "place --creates 0 --clients 1,16,64,256,1000",
+    "place --hosts 10,100,1000,10000 --clients 1,64 --rates 1000",
     "full --hosts 100 --clients 256",
     "failover",
     "fleet --hosts 10,100,1000,2000",

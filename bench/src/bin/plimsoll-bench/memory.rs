@@ -3,7 +3,7 @@
 use crate::{
     Common,
     load::{Worker as _, median},
-    nodes::{Nodes, Placer},
+    nodes::{Fleet, Nodes, Placer},
     place::met,
     proc,
     report::{Bar, Chart, Machine, Report, spread},
@@ -67,7 +67,8 @@ struct Level {
 pub async fn run(args: &MemoryArgs, common: &Common) -> Result<Report> {
     let machine = Machine::here();
     let folder = common.scratch("memory")?;
-    let mut nodes = Nodes::start_mirrored(&folder.path().join("one"), 1, args.hosts, 16).await?;
+    let fleet = Fleet { hosts: args.hosts, size: 1, creates: 16, mirror: true };
+    let mut nodes = Nodes::start(&folder.path().join("one"), 1, fleet).await?;
     let mut levels = Vec::new();
     let mut sizes = args.sandboxes.clone();
     sizes.push(0);
@@ -207,7 +208,7 @@ fn report(args: &MemoryArgs, machine: Machine, levels: &[Level]) -> Report {
             "filled_per_second": level.filled_per_second })
     });
     Report {
-        name: "memory",
+        name: "memory".into(),
         title: "what live sandboxes cost a node".into(),
         machine,
         columns: [

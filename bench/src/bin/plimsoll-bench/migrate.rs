@@ -187,7 +187,7 @@ async fn on(stage: &Stage, args: &MigrateArgs, machine: Machine, folder: &std::p
     notes.push("bytes: ours are those sent to the registry and fetched from it; of the bare commands the image's size on the target, uncompressed".into());
     notes.push("until it runs on the target; removing what is left on the source is in neither".into());
     Ok(Report {
-        name: if args.nodes == 1 { "migrate-1-node" } else { "migrate" },
+        name: if args.nodes == 1 { "migrate-1-node" } else { "migrate" }.into(),
         title: format!("a sandbox moves between two hosts, {} control-plane node(s)", args.nodes),
         machine,
         columns: ["changed", "how", "repeats", "seconds until it runs", "seconds it did not run", "MB"]

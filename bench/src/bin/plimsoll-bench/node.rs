@@ -33,6 +33,9 @@ pub struct NodeArgs {
     /// How many simulated hosts there are; every node of a cluster is told the same.
     #[arg(long)]
     hosts: u32,
+    /// How large each is, in machines of 64 vCPU and 256 GiB.
+    #[arg(long)]
+    size: u64,
     /// Creates under way at once on each host; 0 starts nothing: sandboxes stay assigned.
     #[arg(long)]
     creates: usize,
@@ -64,7 +67,7 @@ pub async fn run(args: &NodeArgs) -> Result<()> {
     let ledger = Arc::clone(&node) as Arc<dyn Ledger>;
     let mut engine = EngineOptions::new(ClusterSecret::new(*node.cluster_secret().expose()));
     engine.creates_per_host = args.creates;
-    let mut dial: Arc<dyn Dial> = fleet(args.hosts).any_dialer();
+    let mut dial: Arc<dyn Dial> = fleet(args.hosts, args.size).any_dialer();
     if args.mirror {
         dial = Mirrors::new(Arc::clone(&ledger), dial);
     }
@@ -82,13 +85,14 @@ pub async fn run(args: &NodeArgs) -> Result<()> {
     plimsoll_api::serve(api, listener, stop).await.context("the API ended")
 }
 
-/// Machines of 64 vCPU and 256 GiB: large, so that a fleet that is cheap to poll does not fill up within a run.
-fn fleet(hosts: u32) -> SimFleet {
+/// Machines of so many times 64 vCPU and 256 GiB: large, so that a fleet that is cheap to poll does not fill up within a run.
+fn fleet(hosts: u32, size: u64) -> SimFleet {
     let fleet = SimFleet::new(1, SimClock::new());
     for index in 0..hosts {
         let host = fleet.add(&host_name(index), HostSize::Cpx51);
         let mut facts = host.facts();
-        facts.totals = Resources { cpu: MilliCpu(64_000), memory: Bytes::gib(256), disk: Bytes::gib(2048) };
+        facts.totals =
+            Resources { cpu: MilliCpu(64_000 * size), memory: Bytes::gib(256 * size), disk: Bytes::gib(2048 * size) };
         host.set_facts(facts);
         host.set_quiet(true);
     }

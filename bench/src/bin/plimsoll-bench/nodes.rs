@@ -27,9 +27,20 @@ pub struct Nodes {
     nodes: Vec<SimNode>,
     cli: Cli,
     folder: PathBuf,
-    hosts: u32,
-    creates: usize,
-    mirror: bool,
+    fleet: Fleet,
+}
+
+/// Their simulated hosts.
+#[derive(Clone, Copy, Debug)]
+pub struct Fleet {
+    /// How many.
+    pub hosts: u32,
+    /// How large each is, in machines of 64 vCPU and 256 GiB.
+    pub size: u32,
+    /// Creates under way at once on each; 0 starts nothing.
+    pub creates: usize,
+    /// They remember nothing themselves, so that they add nothing to a node's memory and survive it.
+    pub mirror: bool,
 }
 
 #[derive(Debug)]
@@ -42,20 +53,11 @@ struct SimNode {
 }
 
 impl Nodes {
-    /// Starts `count` nodes with `hosts` hosts, all of them ready.
-    pub async fn start(folder: &Path, count: usize, hosts: u32, creates: usize) -> Result<Self> {
-        Self::begin(folder, (count, hosts, creates), false).await
-    }
-
-    /// The same with hosts that remember nothing themselves, so that they add nothing to a node's memory and survive it.
-    pub async fn start_mirrored(folder: &Path, count: usize, hosts: u32, creates: usize) -> Result<Self> {
-        Self::begin(folder, (count, hosts, creates), true).await
-    }
-
-    async fn begin(folder: &Path, (count, hosts, creates): (usize, u32, usize), mirror: bool) -> Result<Self> {
+    /// Starts `count` nodes with such hosts, all of them ready.
+    pub async fn start(folder: &Path, count: usize, fleet: Fleet) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let cli = Cli::new(&[], "", folder);
-        let mut cluster = Self { nodes: Vec::new(), cli, folder: folder.to_path_buf(), hosts, creates, mirror };
+        let mut cluster = Self { nodes: Vec::new(), cli, folder: folder.to_path_buf(), fleet };
         for index in 0..count {
             cluster.add(index).await?;
         }
@@ -100,7 +102,7 @@ impl Nodes {
     /// Adds the hosts and waits until all of them are ready.
     async fn fill(&self) -> Result<()> {
         let mut wire = self.wire(0);
-        for index in 0..self.hosts {
+        for index in 0..self.fleet.hosts {
             let name = host_name(index);
             let host = json!({ "name": name, "address": format!("ssh://sim@{name}:22"), "fingerprint": format!("SHA256:sim-{name}") });
             wire.call(Method::POST, "/v1/hosts", host.to_string().into(), &[]).await?.json()?;
@@ -108,7 +110,7 @@ impl Nodes {
         wait_for("all hosts to be ready", PATIENCE, || async {
             let hosts = self.wire(0).call(Method::GET, "/v1/hosts", Bytes::new(), &[]).await?.json()?.to_string();
             let ready = hosts.matches("\"health\":\"ready\"").count();
-            ensure!(ready == self.hosts as usize, "{ready} are");
+            ensure!(ready == self.fleet.hosts as usize, "{ready} are");
             anyhow::Ok(())
         })
         .await
@@ -149,8 +151,9 @@ impl Nodes {
         command.arg("node").arg("--data-dir").arg(node.folder.join("data"));
         command.arg("--api").arg(format!("127.0.0.1:{}", node.api));
         command.arg("--raft").arg(format!("127.0.0.1:{}", node.raft));
-        command.arg("--hosts").arg(self.hosts.to_string()).arg("--creates").arg(self.creates.to_string());
-        command.args(self.mirror.then_some("--mirror"));
+        let fleet = self.fleet;
+        command.arg("--hosts").arg(fleet.hosts.to_string()).arg("--size").arg(fleet.size.to_string());
+        command.arg("--creates").arg(fleet.creates.to_string()).args(fleet.mirror.then_some("--mirror"));
         node.process = Some(Process::spawn(format!("node {}", node.id), &command, node.folder.join("node.log"))?);
         Ok(())
     }

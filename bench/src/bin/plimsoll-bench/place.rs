@@ -4,7 +4,7 @@ use crate::{
     Common,
     etcd::{Etcd, Putter},
     load::{self, Seen, Worker, median},
-    nodes::{Nodes, Placer},
+    nodes::{Fleet, Nodes, Placer},
     report::{Bar, Chart, Machine, Report, spread},
 };
 use anyhow::{Context as _, Result};
@@ -21,6 +21,9 @@ use std::{
 /// Bytes of an etcd value: about what one placement adds to our log.
 const VALUE: usize = 256;
 
+/// Machines of 64 vCPU that no run fills.
+const ENOUGH: u32 = 1000;
+
 /// How it is run.
 #[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
@@ -36,11 +39,12 @@ pub struct PlaceArgs {
     /// Seconds each measurement takes, after a fifth of that to warm up.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Simulated hosts (64 vCPU, 256 GiB each, which is 640 of the sandboxes that are asked for).
-    #[arg(long, default_value_t = 1000)]
-    hosts: u32,
-    /// Creates under way on each host; 0 starts no sandbox: all of them go on waiting for their host.
-    #[arg(long, default_value_t = 4)]
+    /// Simulated hosts; several numbers are measured side by side. A host has 64 vCPU and 256 GiB, more where there are less than a
+    /// thousand: the fleet always has room for 640,000 of the sandboxes that are asked for.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000])]
+    hosts: Vec<u32>,
+    /// Creates under way on all hosts together; 0 starts no sandbox: all of them go on waiting for their host.
+    #[arg(long, default_value_t = 4000)]
     creates: usize,
     /// Placements a second in the open loop, with 256 workers.
     #[arg(long, value_delimiter = ',', default_values_t = [200.0, 1000.0])]
@@ -117,6 +121,18 @@ async fn measure<W: Worker>(
     Ok(())
 }
 
+/// Every system of ours: its name, its nodes and its hosts. Where several numbers of hosts are measured, the name tells them.
+fn systems(args: &PlaceArgs) -> Vec<(String, usize, u32)> {
+    let named = |who: &str, hosts: u32| match args.hosts.len() {
+        1 => who.to_owned(),
+        _ => format!("{who}, {hosts:>5} hosts"),
+    };
+    args.hosts
+        .iter()
+        .flat_map(|hosts| [(ONE, 1), (THREE, 3)].map(|(who, count)| (named(who, *hosts), count, *hosts)))
+        .collect()
+}
+
 /// Runs the experiment. Each system is there only while it is measured: what it still does of what it took on would slow the next.
 pub async fn run(args: &PlaceArgs, common: &Common) -> Result<Report> {
     let machine = Machine::here();
@@ -127,9 +143,14 @@ pub async fn run(args: &PlaceArgs, common: &Common) -> Result<Report> {
         let scratch = folder.path().join(format!("repeat-{repeat}"));
         std::fs::create_dir_all(&scratch)?;
         disk.push(fdatasyncs(&scratch, Duration::from_secs(1))?);
-        for (who, count) in [(ONE, 1), (THREE, 3)] {
-            let nodes =
-                Nodes::start_mirrored(&scratch.join(who), count, args.hosts, args.creates).await.context(who)?;
+        for (who, count, hosts) in systems(args) {
+            let fleet = Fleet {
+                hosts,
+                size: ENOUGH.div_ceil(hosts.max(1)),
+                creates: args.creates.div_ceil(hosts.max(1) as usize),
+                mirror: true,
+            };
+            let nodes = Nodes::start(&scratch.join(&who), count, fleet).await.context(who.clone())?;
             let lead = nodes.leader().await?;
             let empty = nodes.memory_mb(lead);
             let placers = async |clients, batch| {
@@ -139,7 +160,7 @@ pub async fn run(args: &PlaceArgs, common: &Common) -> Result<Report> {
                     Placer::batches(&nodes, lead, clients, batch)
                 })
             };
-            measure(args, who, placers, &mut cases).await?;
+            measure(args, &who, placers, &mut cases).await?;
             memory = (empty, nodes.memory_mb(nodes.leader().await?));
         }
         let etcd = Etcd::start(&scratch.join("etcd"), 3).await.context("etcd")?;
@@ -169,22 +190,26 @@ fn report(
         vec![format!("the disk alone: {} fdatasyncs of {VALUE} bytes a second, one after the other", spread(disk))];
     let get = |how: &str, who: &str| cases.get(&(how.to_owned(), who.to_owned()));
     let many = args.batches.iter().map(|batch| (batches_of(*batch), format!("64 clients with batches of {batch}")));
-    for (how, what) in [(closed_by(64), "64 clients".to_owned())].into_iter().chain(many) {
-        let (Some(ours), Some(theirs)) = (get(&how, THREE), get(&how, ETCD)) else { continue };
+    let whats = [(closed_by(64), "64 clients".to_owned())].into_iter().chain(many);
+    let three: Vec<_> = systems(args).into_iter().filter(|(_, count, _)| *count == 3).map(|(who, ..)| who).collect();
+    for ((how, what), who) in whats.flat_map(|what| three.iter().map(move |who| (what.clone(), who))) {
+        let (Some(ours), Some(theirs)) = (get(&how, who), get(&how, ETCD)) else { continue };
         let rate = median(&ours.rate) / median(&theirs.rate);
         let p99 = median(&ours.p99) / median(&theirs.p99);
         let disk = median(&ours.rate) / median(disk);
         notes.push(format!(
-            "{what}, 3 nodes: {rate:.2}× etcd's puts/s (aim 3×: {}), {p99:.2}× its p99 (aim 0.5×: {}), {disk:.2}× the bare \
+            "{what}, {}: {rate:.2}× etcd's puts/s (aim 3×: {}), {p99:.2}× its p99 (aim 0.5×: {}), {disk:.2}× the bare \
              fdatasync rate (aim 2×: {})",
+            who.trim_start_matches("plimsoll, "),
             met(rate >= 3.0),
             met(p99 <= 0.5),
             met(disk >= 2.0)
         ));
     }
-    if let (Some(ours), Some(theirs)) = (get(&closed_by(1), THREE), get(&closed_by(1), ETCD)) {
-        let rate = median(&ours.rate) / median(&theirs.rate);
-        notes.push(format!("1 client, 3 nodes: {rate:.2}× etcd's puts/s (aim 1×: {})", met(rate >= 1.0)));
+    for who in &three {
+        let (Some(ours), Some(theirs)) = (get(&closed_by(1), who), get(&closed_by(1), ETCD)) else { continue };
+        let (rate, who) = (median(&ours.rate) / median(&theirs.rate), who.trim_start_matches("plimsoll, "));
+        notes.push(format!("1 client, {who}: {rate:.2}× etcd's puts/s (aim 1×: {})", met(rate >= 1.0)));
     }
     notes.push(format!(
         "memory of the leader of three before and after the last repeat: {} MB, {} MB",
@@ -193,7 +218,8 @@ fn report(
     ));
     let what =
         if args.creates == 0 { "the sandboxes stay assigned: nothing is started" } else { "the sandboxes are started" };
-    notes.push(format!("{} simulated hosts in each node's process, polled every 2 s; {what}", args.hosts));
+    let hosts: Vec<_> = args.hosts.iter().map(u32::to_string).collect();
+    notes.push(format!("{} simulated hosts in each node's process, polled every 2 s; {what}", hosts.join(" or ")));
     let quantity =
         |case: &Case| vec![spread(&case.rate), spread(&case.p50), spread(&case.p99), case.failed.to_string()];
     let rows =
@@ -202,7 +228,11 @@ fn report(
     let bars = bars.map(|((how, who), case)| Bar::of(format!("{who}; {how}"), who.starts_with("plimsoll"), &case.rate));
     let raw = cases.iter().map(|((how, who), case)| (format!("{who}; {how}"), case.json()));
     Report {
-        name: if args.creates == 0 { "place-stalled" } else { "place" },
+        name: format!(
+            "place{}{}",
+            if args.creates == 0 { "-stalled" } else { "" },
+            if args.hosts.len() > 1 { "-hosts" } else { "" }
+        ),
         title: format!("placements over HTTP beside etcd's puts of {VALUE} bytes"),
         machine,
         columns: ["load", "system", "per second", "p50 ms", "p99 ms", "failed"].map(str::to_owned).to_vec(),

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, io::Write as _, path::Path, process::Command};
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Its name, which is also its files'.
-    pub name: &'static str,
+    pub name: String,
     /// What was measured.
     pub title: String,
     /// Where.
