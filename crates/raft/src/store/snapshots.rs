@@ -21,6 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 const MAGIC: &[u8; 8] = b"PLSNAP1\n";
@@ -29,6 +30,13 @@ const MAGIC: &[u8; 8] = b"PLSNAP1\n";
 const KEPT: usize = 2;
 /// Largest header: a membership of a few nodes.
 const MAX_HEADER: u32 = 1 << 20;
+
+/// Bytes after which writing one rests: some milliseconds of work. A small cluster's has fewer in all.
+const PIECE: usize = 1 << 20;
+/// How long a rest is, in times of what the piece took.
+const REST: u32 = 2;
+/// The longest rest: a slow disk is rest enough.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// What stands before the state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +99,8 @@ impl Snapshots {
     /// Writes a snapshot and makes it the current one.
     pub(crate) fn save(&self, header: &Header, state: &State) -> io::Result<SnapshotFile> {
         let temporary = self.temporary();
-        let mut writer = Hashing { inner: BufWriter::new(File::create(&temporary)?), context: Context::new(&SHA256) };
+        let file = BufWriter::new(Gentle { file: File::create(&temporary)?, unsynced: 0, since: Instant::now() });
+        let mut writer = Hashing { inner: file, context: Context::new(&SHA256) };
         writer.write_all(MAGIC)?;
         let bytes = rmp_serde::to_vec_named(header).map_err(io::Error::other)?;
         writer.write_all(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_be_bytes())?;
@@ -99,7 +108,7 @@ impl Snapshots {
         state.write_snapshot(&mut writer).map_err(io::Error::other)?;
         let digest = writer.context.clone().finish();
         writer.inner.write_all(digest.as_ref())?;
-        writer.inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        writer.inner.into_inner().map_err(io::IntoInnerError::into_error)?.file.sync_all()?;
         self.publish(&temporary, &header.meta)
     }
 
@@ -222,6 +231,34 @@ fn newest_first(dir: &Path) -> io::Result<Vec<PathBuf>> {
     paths.sort();
     paths.reverse();
     Ok(paths)
+}
+
+/// Writes a file a piece at a time and rests after each: every node writes its snapshot at about the same time, and neither a processor
+/// nor the disk should have that to do alone while requests wait.
+struct Gentle {
+    file: File,
+    /// Bytes of the piece that were written.
+    unsynced: usize,
+    /// When the rest after the last piece was over.
+    since: Instant,
+}
+
+impl Write for Gentle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= PIECE {
+            // Not all at the end: the log's flushes would wait for it.
+            self.file.sync_data()?;
+            std::thread::sleep((self.since.elapsed() * REST).min(LONGEST_REST));
+            (self.unsynced, self.since) = (0, Instant::now());
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 struct Hashing<W> {
