@@ -8,8 +8,11 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 
 /// First bytes of every snapshot.
 const MAGIC: [u8; 8] = *b"PLIMSOLL";
-/// Changes only when an older release could not read the new format at all; added fields do not change it.
-const VERSION: u32 = 1;
+/// Changes only when an older release could not read the new format rightly; added fields do not change it. The first one held the sessions,
+/// which are derived since.
+const VERSION: u32 = 2;
+/// The oldest that is still read.
+const OLDEST: u32 = 1;
 
 /// A snapshot that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +24,7 @@ pub enum SnapshotError {
     #[error("this is no state snapshot: it does not begin with the magic bytes")]
     Foreign,
     /// A release that is not adjacent wrote it.
-    #[error("the state snapshot has format version {0}, this release reads version {VERSION}")]
+    #[error("the state snapshot has format version {0}, this release reads versions {OLDEST} to {VERSION}")]
     Version(u32),
     /// It was damaged or cut short; take another copy.
     #[error("the state snapshot is damaged: {0}")]
@@ -78,7 +81,7 @@ impl State {
             return Err(SnapshotError::Foreign);
         }
         let version = u32::from_be_bytes(header(&mut reader)?);
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(SnapshotError::Version(version));
         }
         let mut body = Hashing { inner: &mut reader, hash: Sha256::new() };
@@ -200,6 +203,9 @@ mod tests {
     fn foreign_newer_cut_and_damaged_snapshots_are_told_apart() {
         let good = bytes(&sample());
         assert!(matches!(State::read_snapshot(&b"SQLite format 3\0"[..]), Err(SnapshotError::Foreign)));
+        let mut older = good.clone();
+        older[11] = 1;
+        assert_eq!(State::read_snapshot(older.as_slice()).unwrap(), sample());
         let mut newer = good.clone();
         newer[11] = 9;
         assert!(matches!(State::read_snapshot(newer.as_slice()), Err(SnapshotError::Version(9))));
