@@ -4,7 +4,7 @@
 
 use crate::{
     metrics,
-    store::snapshots::{self, Header, SnapshotFile, Snapshots},
+    store::snapshots::{self, Header, Pace, SnapshotFile, Snapshots},
     types::{LogId, Payload, Proposal, Reply, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
 };
 use futures_util::{Stream, TryStreamExt};
@@ -203,7 +203,7 @@ impl Machine {
             (Header { meta, members_ever: inner.members_ever.clone() }, inner.state.to_snapshot())
         };
         let meta = header.meta.clone();
-        let snapshot = self.shared.snapshots.save(&header, &state)?;
+        let snapshot = self.shared.snapshots.save(&header, &state, Pace::Gentle)?;
         metrics::snapshot(start.elapsed());
         Ok(Snapshot { meta, snapshot })
     }

@@ -13,7 +13,7 @@ use crate::{
     options::Options,
     store::{
         files,
-        snapshots::{Header, Snapshots},
+        snapshots::{Header, Pace, Snapshots},
     },
     types::{LeaderId, LogId, Peer, SnapshotMeta, StoredMembership},
 };
@@ -112,6 +112,6 @@ fn save(dir: &Path, node: NodeId, peer: Peer, state: &State) -> Result<()> {
     let meta =
         SnapshotMeta { last_log_id: Some(log_id), last_membership: StoredMembership::new(Some(log_id), membership) };
     let header = Header { meta, members_ever: (1..=node.0).collect() };
-    let saved = Snapshots::open(dir)?.save(&header, state);
+    let saved = Snapshots::open(dir)?.save(&header, state, Pace::Fast);
     saved.map(drop).map_err(|error| Error::path("write the state into", dir, error))
 }

@@ -96,10 +96,10 @@ impl Snapshots {
         Ok(Self { dir, serial: AtomicU64::new(0) })
     }
 
-    /// Writes a snapshot and makes it the current one.
-    pub(crate) fn save(&self, header: &Header, state: &State) -> io::Result<SnapshotFile> {
+    /// Writes a snapshot and makes it the current one; gently where requests are served meanwhile.
+    pub(crate) fn save(&self, header: &Header, state: &State, pace: Pace) -> io::Result<SnapshotFile> {
         let temporary = self.temporary();
-        let file = BufWriter::new(Gentle { file: File::create(&temporary)?, unsynced: 0, since: Instant::now() });
+        let file = BufWriter::new(Paced { file: File::create(&temporary)?, pace, unsynced: 0, since: Instant::now() });
         let mut writer = Hashing { inner: file, context: Context::new(&SHA256) };
         writer.write_all(MAGIC)?;
         let bytes = rmp_serde::to_vec_named(header).map_err(io::Error::other)?;
@@ -233,21 +233,31 @@ fn newest_first(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Writes a file a piece at a time and rests after each: every node writes its snapshot at about the same time, and neither a processor
-/// nor the disk should have that to do alone while requests wait.
-struct Gentle {
+/// How a snapshot is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// With a rest after each piece: every node writes its own at about the same time, and neither the processors nor the disk should
+    /// have only that to do while requests wait.
+    Gentle,
+    /// At once: nobody is served yet.
+    Fast,
+}
+
+/// A file that is written at a pace.
+struct Paced {
     file: File,
+    pace: Pace,
     /// Bytes of the piece that were written.
     unsynced: usize,
     /// When the rest after the last piece was over.
     since: Instant,
 }
 
-impl Write for Gentle {
+impl Write for Paced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.unsynced += written;
-        if self.unsynced >= PIECE {
+        if self.unsynced >= PIECE && self.pace == Pace::Gentle {
             // Not all at the end: the log's flushes would wait for it.
             self.file.sync_data()?;
             std::thread::sleep((self.since.elapsed() * REST).min(LONGEST_REST));
