@@ -36,7 +36,9 @@ impl Engine {
         let (leading, sessions) = (Shown::default(), Sessions::default());
         let stillness = Stillness::default();
         let (desk, courier) = (Desk::new(), Courier::default());
-        let node = Arc::new(Node { options, ledger, clock, drivers, desk, courier, leading, stillness, sessions });
+        let executing = tokio::sync::Mutex::default();
+        let node =
+            Arc::new(Node { options, ledger, clock, drivers, desk, courier, leading, executing, stillness, sessions });
         node.ledger.serve_leader(Arc::new(Handler(Arc::downgrade(&node))));
         let provider = Arc::new(VpsClusterProvider::new(Arc::clone(&node)));
         (Self { node }, provider)

@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) courier: Courier,
     /// What is measured while this node leads.
     pub(crate) leading: Shown,
+    /// Held while jobs are executed: one executor ends before the next begins.
+    pub(crate) executing: tokio::sync::Mutex<()>,
     /// Whose turn it is to hold each sandbox still.
     pub(crate) stillness: Stillness,
     /// What is open into sandboxes through this node.

@@ -10,7 +10,7 @@ pub struct EngineOptions {
     pub secret: ClusterSecret,
     /// How often each host is measured.
     pub poll: Duration,
-    /// How often each host's containers are compared with state.
+    /// The longest time from one comparison of a host's containers with state to its next; each host has a pace of its own.
     pub reconcile: Duration,
     /// No good poll for so long makes a host unreachable.
     pub unreachable_after: Duration,

@@ -9,13 +9,20 @@ use plimsoll_state::{Command, Outcome, Refusal, command::Advance};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{self, Instant},
+};
 
 /// Items in one log entry: larger ones hold up apply.
 const BATCH: usize = 256;
 /// Entries under way at once: the second does not wait for the first one's flush, and the rest gathers.
 const ENTRIES_IN_FLIGHT: usize = 2;
+/// From one entry to the next: placements wait behind each entry's flush, and a report that came alone needs none of its own. The first
+/// after a while goes at once, and a full one too.
+const APART: Duration = Duration::from_millis(5);
 /// Reports that wait here: more than there are jobs. Whoever comes then waits.
 const WAITING: usize = 1024;
 
@@ -85,21 +92,28 @@ async fn carry_all(ledger: &dyn Ledger, courier: &Courier) {
     let _open = Open(courier);
     let mut entries = FuturesUnordered::new();
     let mut waiting: VecDeque<Report> = VecDeque::new();
+    let mut next = Instant::now();
     loop {
         while waiting.len() < BATCH
             && let Ok(report) = reports.try_recv()
         {
             waiting.push_back(report);
         }
-        while entries.len() < ENTRIES_IN_FLIGHT && !waiting.is_empty() {
+        while entries.len() < ENTRIES_IN_FLIGHT
+            && !waiting.is_empty()
+            && (waiting.len() >= BATCH || next <= Instant::now())
+        {
             entries.push(carry(ledger, waiting.drain(..waiting.len().min(BATCH)).collect()));
+            next = Instant::now() + APART;
         }
+        let due = !waiting.is_empty() && entries.len() < ENTRIES_IN_FLIGHT;
         tokio::select! {
             report = reports.recv(), if waiting.len() < BATCH => match report {
                 Some(report) => waiting.push_back(report),
                 None => return,
             },
             Some(()) = entries.next(), if !entries.is_empty() => {}
+            () = time::sleep_until(next), if due => {}
         }
     }
 }
@@ -208,6 +222,34 @@ mod tests {
         let entries = ledger.entries.lock().unwrap().clone();
         assert_eq!(entries.iter().sum::<usize>(), 10);
         assert!(entries.len() <= 3, "{entries:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_report_goes_at_once_and_those_that_follow_shortly_share_an_entry() {
+        let ledger = Slow { entries: Mutex::default(), may_pass: Semaphore::new(10) };
+        let courier = Courier::default();
+        let began = Instant::now();
+        let reports = async {
+            courier.report(&ledger, news(0)).await.unwrap().unwrap();
+            let first = began.elapsed();
+            let late = (1..4_u32).map(|n| async move {
+                time::sleep(APART / 4 * n).await;
+                n
+            });
+            let carried = late.map(|late| async {
+                let n = late.await;
+                courier.report(&ledger, news(u64::from(2 * n))).await.unwrap().unwrap();
+            });
+            futures_util::future::join_all(carried).await;
+            (first, began.elapsed())
+        };
+        let (first, all) = tokio::select! {
+            biased;
+            () = carry_all(&ledger, &courier) => unreachable!("it carries until dropped"),
+            took = reports => took,
+        };
+        assert_eq!(*ledger.entries.lock().unwrap(), [1, 3]);
+        assert!(first < APART && all < APART * 2, "{first:?}, {all:?}");
     }
 
     #[tokio::test]

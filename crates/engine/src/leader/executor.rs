@@ -97,7 +97,7 @@ struct Executor {
     position: Option<(u64, u32)>,
     /// Whether everything was looked at once.
     begun: bool,
-    /// Up to where everything was looked at again, a page a second.
+    /// Up to where everything was looked at again, some thousand a second.
     looked: Option<SandboxId>,
 }
 

@@ -1,5 +1,5 @@
 //! What only the leader does: place, execute, monitor, reconcile, reap. Each loop is level-triggered: it derives what to do
-//! from state, so a new leader continues where the old one stopped. Dropping the future stops everything at once.
+//! from state, so a new leader continues where the old one stopped. Dropping the future stops everything at its next pause.
 
 pub(crate) mod activity;
 mod blame;
@@ -78,7 +78,14 @@ pub(crate) async fn lead(node: Arc<Node>, term: u64) {
 async fn act(node: Arc<Node>, sender: mpsc::Sender<desk::Ask>) {
     let execute = {
         let (node, sender) = (Arc::clone(&node), sender.clone());
-        move || executor::run(Arc::clone(&node), sender.clone())
+        move || {
+            let (node, sender) = (Arc::clone(&node), sender.clone());
+            async move {
+                // The one before may have to be scheduled once more to end: until then its jobs are not gone.
+                let _only = node.executing.lock().await;
+                executor::run(Arc::clone(&node), sender).await;
+            }
+        }
     };
     tokio::join!(
         apart(lasting("executor", execute)),

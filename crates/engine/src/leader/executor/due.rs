@@ -1,4 +1,4 @@
-//! What the executor looks at: the sandboxes that a commit named, those whose pause is over, and, a page a second, all of them, so
+//! What the executor looks at: the sandboxes that a commit named, those whose pause is over, and, some thousand a second, all of them, so
 //! that nothing is overlooked for long. A commit costs what it changed, however many sandboxes there are.
 
 use super::{
@@ -65,7 +65,7 @@ impl Executor {
         }
     }
 
-    /// The clock's turn: what may have run out of its budget, and the next page of everything.
+    /// The clock's turn: what may have run out of its budget, and the next strides through everything.
     pub(super) async fn look_around(&mut self) {
         let begun: Vec<SandboxId> = self.node.read(|state| {
             let begun = state.in_phase(Phase::Starting).chain(state.in_phase(Phase::Restoring));
