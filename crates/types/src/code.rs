@@ -97,7 +97,7 @@ codes! {
     NodeExists = "node_exists", 409, Conflict, "A node with this id or address is already a member.";
     PortClash = "port_clash", 409, Conflict, "A port to publish is taken on the host.";
     NameClash = "name_clash", 409, Conflict, "A container or volume that is not ours has the name.";
-    SecretsLost = "secrets_lost", 409, Conflict, "The sandbox's secrets were given up when the cluster was restored; its files can be copied out, and a new sandbox be made with them.";
+    SecretsLost = "secrets_lost", 409, Conflict, "The sandbox's secrets do not open with the cluster's secret, as after a restore that gave them up; its files can be copied out.";
     Conflict = "conflict", 409, Conflict, "The thing changed meanwhile; read it again and retry.";
     EventsGone = "events_gone", 410, Conflict, "The events asked for are no longer kept; read the present state, then stream from now.";
     NoCapacity = "no_capacity", 409, NoCapacity, "No host fits; the detail counts the reasons.";

@@ -236,8 +236,8 @@ pub async fn without_secrets_or_keys(world: &mut World) -> Result<()> {
     for id in [&sealed, &plain] {
         cli.run(&["pause", id]).await?;
     }
-    let said = cli.fails(1, &["resume", &sealed]).await?;
-    ensure!(said.contains("secrets do not open"), "{said}");
+    let said = cli.fails(4, &["resume", &sealed]).await?;
+    ensure!(said.contains("secrets_lost") && said.contains("secrets do not open"), "{said}");
     ensure!(cli.json(&["inspect", &sealed]).await?["phase"] == "paused", "it is not as it was");
     ensure!(cli.run(&["exec", &plain, "cat", "/workspace/kept"]).await? == "kept", "one without secrets is lost");
     let new = world.create(&with_secret).await?;
