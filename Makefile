@@ -23,7 +23,7 @@ check: ## Read-only: formatting, lints as errors, documentation, layers
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked -p plimsoll-tests --test layers
 
-bench: rust ## What it costs and is worth, beside etcd, Swarm and bare Docker (forty minutes, FULL=1 two hours; Linux, root)
+bench: rust ## What it costs and is worth, beside etcd, Swarm and bare Docker (three quarters of an hour, FULL=1 two hours; Linux, root)
 	@deploy/lab/install-tools.sh --bench
 	$(CARGO) build --locked --profile bench-run -p plimsoll -p plimsoll-bench --bins
 	target/bench-run/plimsoll-bench all $(if $(FULL),--full)

@@ -93,7 +93,7 @@ enum Experiment {
     Full(full::FullArgs),
     /// Memory, copies of the state and restarts of a node with many live sandboxes on simulated hosts (two minutes; 100,000 take more).
     Memory(memory::MemoryArgs),
-    /// All of them, one after the other (about forty minutes); one that fails does not keep the others from being run.
+    /// All of them, one after the other (about three quarters of an hour); one that fails does not keep the others from being run.
     All(AllArgs),
     /// A node with simulated hosts; the experiments start them.
     #[command(hide = true)]
@@ -111,7 +111,7 @@ struct AllArgs {
     full: bool,
 }
 
-/// Every experiment in forty minutes.
+/// Every experiment in three quarters of an hour.
 const QUICK: &[&str] = &[
     "place --repeats 5 --seconds 2 --clients 1,16,64,256,1000",
     "place --repeats 3 --seconds 2 --hosts 10,10000 --clients 64 --rates 1000",
